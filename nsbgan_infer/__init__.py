@@ -1,0 +1,1 @@
+"""nsbgan_infer."""

@@ -1,0 +1,118 @@
+"""Step 0, classes: "golden retriever" | n02099601 | 207 -> class id (0 to 999).
+
+The table of the 1000 ImageNet classes is bundled (id, WordNet id, names); no corpus is downloaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from nsbgan_infer.errors import UnknownNameError
+
+NUM_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class ImageNetClass:
+    """One ImageNet class: `id` in 0..999, WordNet id such as `n02099601`, and its names, best known first."""
+
+    id: int
+    wnid: str
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The first name, for example `golden retriever`."""
+        return self.names[0]
+
+    @property
+    def slug(self) -> str:
+        """The first name as it appears in file names, for example `golden-retriever`."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.wnid} {', '.join(self.names)}"
+
+
+@cache
+def all_classes() -> tuple[ImageNetClass, ...]:
+    """The 1000 classes in the order of their ids."""
+    text = resources.files("nsbgan_infer").joinpath("data/imagenet_classes.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in text.splitlines()[1:])
+    return tuple(ImageNetClass(int(i), wnid, tuple(names.split(", "))) for i, wnid, names in rows)
+
+
+def search(text: str) -> list[ImageNetClass]:
+    """Classes that match `text`: the exact names if there are any, else those with a name that contains it."""
+    want = _plain(text)
+    exact = [c for c in all_classes() if any(_plain(n) == want for n in c.names)]
+    return exact or [c for c in all_classes() if any(want in _plain(n) for n in c.names)]
+
+
+def find_class(query: str | int) -> ImageNetClass:
+    """The one class meant by an id, a WordNet id, an exact name or an unambiguous part of a name.
+
+    Raises UnknownNameError for none (with near names) or for several (listing them).
+    """
+    text = str(query).strip()
+    if re.fullmatch(r"[+-]?\d+", text):
+        number = int(text)
+        if not 0 <= number < NUM_CLASSES:
+            raise UnknownNameError(f"Class id {number} does not exist: ids go from 0 to {NUM_CLASSES - 1}.")
+        return all_classes()[number]
+    if re.fullmatch(r"n\d{8}", text):
+        for c in all_classes():
+            if c.wnid == text:
+                return c
+        raise UnknownNameError(f"WordNet id {text} is not one of the 1000 ImageNet classes: see `nsbgan classes`.")
+    matches = search(text) if text else []
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        listed = "; ".join(str(c) for c in matches[:8]) + ("; ..." if len(matches) > 8 else "")
+        raise UnknownNameError(f"Class name '{text}' is ambiguous, give the id of one of these: {listed}")
+    raise UnknownNameError(f"No ImageNet class is called '{text}': {_suggest(text)}")
+
+
+def parse_classes(items: Iterable[str | int], *, available: Sequence[int] | None = None) -> list[int]:
+    """Class ids meant by `items`, in order and without repetition.
+
+    An item is anything that `find_class` takes, a range of ids such as `200-210` (both ends included), or
+    `all`, which means `available` (by default all 1000). Raises UnknownNameError.
+    """
+    ids: dict[int, None] = {}
+    for item in items:
+        text = str(item).strip()
+        if text.lower() == "all":
+            found: Iterable[int] = range(NUM_CLASSES) if available is None else available
+        elif m := re.fullmatch(r"(\d+)\s*-\s*(\d+)", text):
+            first, last = find_class(m[1]).id, find_class(m[2]).id
+            if first > last:
+                raise UnknownNameError(f"Class range {text} runs backwards: write {last}-{first}.")
+            found = range(first, last + 1)
+        else:
+            found = [find_class(text).id]
+        ids.update(dict.fromkeys(found))
+    return list(ids)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.lower().replace("'", "")).strip()
+
+
+def _suggest(text: str) -> str:
+    by_name = {_plain(n): c for c in reversed(all_classes()) for n in c.names}
+    near = difflib.get_close_matches(_plain(text), by_name, n=4, cutoff=0.6)
+    if not near:  # a word of a name may be near where the whole is not ("retreiver")
+        words = {w: c for plain, c in by_name.items() for w in plain.split()}
+        near_words = difflib.get_close_matches(_plain(text), words, n=1, cutoff=0.7)
+        near = [p for p in by_name if near_words and near_words[0] in p.split()][:4]
+    if not near:
+        return "search with `nsbgan classes WORD`."
+    found = list(dict.fromkeys(by_name[n] for n in near))
+    return "did you mean " + " or ".join(f"{c.name} ({c.id})" for c in found) + "?"

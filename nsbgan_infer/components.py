@@ -1,0 +1,217 @@
+"""Everything with weights: config + safetensors, saved whole, loaded strictly. The only place that reads weights.
+
+A component is saved as a folder (`config.json` + `model.safetensors`) or as one `.safetensors` file that carries the
+same configuration in its header. Loading reads the header first, builds the network without memory, compares every
+name and shape, and only then reads tensors: a malformed file costs nothing and says what differs.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nsbgan_infer.errors import CheckpointError, unknown_name
+from nsbgan_infer.files import atomic_path, read_json, writable_folder, write_json
+
+ARCHITECTURES = {
+    "srresnet": "nsbgan_infer.decoders.srresnet:SRResNet",
+    "subband": "nsbgan_infer.decoders.subband:SubbandDecoder",
+    "unet-w": "nsbgan_infer.decoders.unet_w:UNetW",
+    "unet-p": "nsbgan_infer.decoders.unet_p:UNetP",
+    "biggan-deep": "nsbgan_infer.samplers.biggan:BigGANDeep",
+    "learned": "nsbgan_infer.samplers.learned:LearnedSampler",
+    "stylegan2": "nsbgan_infer.samplers.stylegan2:StyleGAN2",
+}
+HEADER_LIMIT = 16 << 20
+CONFIG_KEY = "nsbgan_config"
+
+
+class Component(nn.Module):
+    """A network with a frozen dataclass as its configuration.
+
+    Subclasses set `kind` (sampler | decoder), `arch` (a key of ARCHITECTURES) and `Config`, take one argument, the
+    configuration, and must be constructible under `torch.device("meta")`: every tensor that matters is a parameter or
+    a persistent buffer, so that loading fills all of them.
+    """
+
+    kind: ClassVar[str]
+    arch: ClassVar[str]
+    Config: ClassVar[type[Any]]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+
+C = TypeVar("C", bound=Component)
+
+
+def component_config(component: Component) -> dict[str, Any]:
+    """The configuration as it is written to `config.json`: `kind`, `arch` and the fields."""
+    return {"kind": component.kind, "arch": component.arch, **asdict(component.config)}
+
+
+def build_component(config: Mapping[str, Any], *, where: str = "config") -> Component:
+    """The network described by `config` (as `component_config` returns it), with its initial weights.
+
+    Raises CheckpointError for unknown keys or values, UnknownNameError for an unknown architecture.
+    """
+    rest = dict(config)
+    rest.pop("kind", None)
+    arch = str(rest.pop("arch", None))
+    if arch not in ARCHITECTURES:
+        raise unknown_name("architecture", arch, ARCHITECTURES)
+    module, _, name = ARCHITECTURES[arch].partition(":")
+    cls: type[Component] = getattr(import_module(module), name)
+    return cls(parse_config(cls.Config, rest, where=where))
+
+
+def parse_config(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
+    """`values` as the frozen dataclass `cls`; unknown keys are refused with the nearest name, lists become tuples."""
+    assert is_dataclass(cls)
+    known = {f.name for f in fields(cls)}
+    for key in values:
+        if key not in known:
+            raise CheckpointError(str(unknown_name(f"setting in {where}", key, known)))
+    try:
+        return cls(**{k: _freeze(v) for k, v in values.items()})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{where} does not describe a {cls.__qualname__}: {error}.") from error
+
+
+def save_component(
+    component: Component,
+    path: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    info: Mapping[str, str] | None = None,
+) -> Path:
+    """Save to `path`: one file if it ends in `.safetensors`, else a folder. Returns the path of the weights file.
+
+    `dtype` converts floating-point tensors (weights that ship are fp16); `info` goes into the header (trained_on,
+    licence, ...). Both files are written whole or not at all.
+    """
+    config = component_config(component)
+    single = path.suffix == ".safetensors"
+    writable_folder(path.parent if single else path)
+    target = path if single else path / "model.safetensors"
+    tensors = {k: _storable(v, dtype) for k, v in component.state_dict().items()}
+    metadata = {"format": "pt", CONFIG_KEY: json.dumps(config), **(info or {})}
+    with atomic_path(target) as part:
+        save_file(tensors, part, metadata=metadata)
+    if not single:
+        write_json(path / "config.json", config)
+    return target
+
+
+def load_component(path: Path, *, kind: str | None = None, name: str | None = None) -> Component:
+    """Load a folder or a `.safetensors` file: strictly, in fp32, in eval mode, without gradients.
+
+    `kind` (sampler | decoder) refuses a component of another kind. Raises CheckpointError with one sentence for
+    everything that can be wrong with the files.
+    """
+    label = name or path.name
+    file, config = _locate(path)
+    header = read_header(file)
+    config = config or _header_config(header, file)
+    if kind and config.get("kind", kind) != kind:
+        raise CheckpointError(f"{label} is a {config['kind']}, but a {kind} is wanted here.")
+    with torch.device("meta"):
+        component = build_component(config, where=str(file if file == path else path / "config.json"))
+    check_tensors(header, component.state_dict(), label=label)
+    component.load_state_dict(read_tensors(file), strict=True, assign=True)
+    return component.float().eval().requires_grad_(False)
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file: name -> dtype, shape, offsets, and `__metadata__`.
+
+    Raises CheckpointError for a file that is too short, has an absurd header, or whose offsets leave the file.
+    """
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as f:
+            start = f.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            if length > min(HEADER_LIMIT, size - 8):
+                raise CheckpointError(
+                    f"{file} is not a safetensors file: if it is a .bin, .pth or .pt, run `nsbgan convert {file.name} OUT` first."
+                )
+            header = json.loads(f.read(length))
+        with safe_open(file, framework="pt"):
+            pass  # the library's own check of offsets and of the file's length
+    except OSError as error:
+        raise CheckpointError(f"Cannot read the weights {file}: {error.strerror or error}.") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}): fetch or save it again.") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{file} is damaged (its header is no table): fetch or save it again.")
+    return header
+
+
+def check_tensors(header: Mapping[str, Any], wanted: Mapping[str, Tensor], *, label: str) -> None:
+    """Compare the names and shapes in `header` with `wanted`; raise CheckpointError with the first five differences."""
+    have = {k: tuple(v.get("shape", ())) for k, v in header.items() if k != "__metadata__"}
+    differences = [f"missing {k}" for k in wanted if k not in have]
+    differences += [f"unexpected {k}" for k in have if k not in wanted]
+    differences += [
+        f"{k} is {list(have[k])} instead of {list(v.shape)}"
+        for k, v in wanted.items()
+        if k in have and have[k] != tuple(v.shape)
+    ]
+    if differences:
+        more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise CheckpointError(
+            f"The weights of {label} do not fit their configuration: {'; '.join(differences[:5])}{more}. "
+            "Look at both with `nsbgan inspect`."
+        )
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, floating-point ones as fp32."""
+    try:
+        with safe_open(file, framework="pt") as f:
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - safe_open is no mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}): fetch or save it again.") from error
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def _locate(path: Path) -> tuple[Path, dict[str, Any] | None]:
+    if path.is_dir():
+        return path / "model.safetensors", read_json(path / "config.json")
+    if not path.exists():
+        raise CheckpointError(f"No such weights: {path}. See `nsbgan models` for those that are known.")
+    return path, None
+
+
+def _header_config(header: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(header["__metadata__"][CONFIG_KEY])
+    except (KeyError, TypeError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{file} carries no nsbgan configuration: give its folder with config.json, or for a foreign upscaler "
+            f"write spandrel:{file.name}."
+        )
+    return config
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(_freeze(v) for v in value) if isinstance(value, list) else value
+
+
+def _storable(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    tensor = tensor.detach().to("cpu", dtype if dtype and tensor.is_floating_point() else tensor.dtype)
+    return tensor.contiguous().clone()

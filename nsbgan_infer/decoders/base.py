@@ -1,0 +1,43 @@
+"""What every decoder promises (step 4: low band -> decoded picture)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from nsbgan_infer.encoders.base import Basis
+
+
+@dataclass(frozen=True)
+class DecoderInfo:
+    """What a decoder is.
+
+    `basis`: what the low band's numbers mean; `scale`: 2 or 4 (foreign upscalers: any), by which it enlarges;
+    `licence`: that of the weights, `none` without weights; `halo`: how many low-band pixels around a tile make the
+    tile's inside equal the whole within one grey level, None for a decoder that must not be tiled;
+    `multiple`: the low band's height and width must be multiples of this (the caller pads and crops).
+    """
+
+    name: str
+    basis: Basis
+    scale: int
+    licence: str
+    halo: int | None = 16
+    multiple: int = 1
+
+
+class Decoder(Protocol):
+    """Enlarges.
+
+    Called with a low band (B, 3, h, w), float, RGB, nominally [0, 1], gain-free, it returns
+    (B, 3, scale * h, scale * w) in the pixel basis, nominally [0, 1], unclamped, same dtype and device. Any h, w >= 8
+    that are multiples of `info.multiple`. Deterministic. It may use values outside [0, 1] of its input, and never
+    asserts on data. Sample k of the low band sits at pixel scale * k (corner anchored) in both bases.
+    """
+
+    @property
+    def info(self) -> DecoderInfo: ...
+
+    def __call__(self, low_band: Tensor) -> Tensor: ...

@@ -1,0 +1,42 @@
+"""Where and in which precision the work runs."""
+
+from __future__ import annotations
+
+import torch
+
+from nsbgan_infer.errors import UsageError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises UsageError for a device that is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"Unknown device '{name}': use auto, cpu, cuda, cuda:N or mps.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"Device '{name}' is not available here: use --device cpu or auto.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("Device 'mps' is not available here: use --device cpu or auto.")
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is fp32 (what every figure in README is measured in unless it says bf16)."""
+    if name == "auto":
+        return torch.float32
+    if name not in DTYPES:
+        raise UsageError(f"Unknown dtype '{name}': use auto, fp32 or bf16.")
+    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UsageError("This GPU does not compute in bf16: use --dtype fp32.")
+    return DTYPES[name]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a dtype as options and recipes write it."""
+    return {v: k for k, v in DTYPES.items()}.get(dtype, str(dtype).removeprefix("torch."))

@@ -1,0 +1,96 @@
+"""Files are written whole or not at all, and names read from a file never leave its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nsbgan_infer.errors import CheckpointError, UsageError, WorkError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; what the block wrote there replaces `path` when it ends without an error.
+
+    Raises WorkError when the disk is full or the folder vanished; nothing half-written stays.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise WorkError(f"Cannot write {path}: {error.strerror or error}.") from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except OSError as error:
+        raise WorkError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with atomic_path(path) as part:
+        part.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path, *, limit: int = 1 << 20) -> dict[str, Any]:
+    """The JSON object in `path`. Raises CheckpointError if it is missing, too large or not an object."""
+    try:
+        if path.stat().st_size > limit:
+            raise CheckpointError(f"{path} is larger than {limit} bytes and not read: it should be a short JSON file.")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}): fetch or save it again.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} should hold a JSON object, not a {type(value).__name__}.")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_plain_name(name: object, where: Path) -> str:
+    """`name` if it is a plain relative name (letters, digits, `.`, `_`, `-`), as index files must hold.
+
+    Raises CheckpointError for separators, `..`, absolute paths, drive letters and control characters.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", name) or ".." in name:
+        raise CheckpointError(f"{where} names {name!r}, which is not a plain file name: the file is refused.")
+    return name
+
+
+def writable_folder(path: Path, *, what: str = "output folder") -> Path:
+    """Make the folder `path` and try that files can be written there. Raises UsageError before any work is done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UsageError(f"Cannot write to the {what} {path}: {error.strerror or error}. Choose another.") from error
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,136 @@
+"""Step 1, latents: (seed, class id, truncation) -> z (B, z_dim) float32 and y (B, 1000) float32.
+
+One seed an image: z depends on seed, truncation and its mode alone, so classes share latents and no batch split
+changes them. All modes start from the same uniform numbers of the seed and go through the inverse normal
+distribution, so changing the truncation moves an image smoothly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from nsbgan_infer.classes import NUM_CLASSES
+from nsbgan_infer.errors import UsageError
+
+TruncationMode = Literal["scale", "resample", "std"]
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The latents of B images.
+
+    `z` (B, z_dim) float32; `y` (B, 1000) float32 weights over the ImageNet classes (one-hot, or mixtures while walking
+    between classes; all zero for an unconditional sampler); `seeds`: one an image (a sampler with noise inputs draws
+    them from these); `truncation` in (0, 1] and its `mode`.
+    """
+
+    z: Tensor
+    y: Tensor
+    seeds: tuple[int, ...]
+    truncation: float
+    mode: TruncationMode
+
+    def __len__(self) -> int:
+        return self.z.shape[0]
+
+    def __getitem__(self, part: slice) -> Latents:
+        return Latents(self.z[part], self.y[part], self.seeds[part], self.truncation, self.mode)
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Latents:
+        """The same latents on a device and in a dtype."""
+        return Latents(self.z.to(device, dtype), self.y.to(device, dtype), self.seeds, self.truncation, self.mode)
+
+
+def draw_latents(
+    seeds: Sequence[int],
+    classes: Sequence[int | None],
+    *,
+    z_dim: int,
+    truncation: float,
+    mode: TruncationMode,
+) -> Latents:
+    """The latents of image i from `seeds[i]` and class id `classes[i]` (None: unconditional).
+
+    Raises UsageError for a truncation outside (0, 1], an unknown mode, a seed outside 0..2^63-1 or unequal lengths.
+    """
+    check_truncation(truncation, mode)
+    if len(seeds) != len(classes):
+        raise UsageError(f"{len(seeds)} seeds and {len(classes)} classes: give one seed an image.")
+    z = torch.stack([draw_z(s, z_dim, truncation, mode) for s in seeds]) if seeds else torch.empty(0, z_dim)
+    y = torch.zeros(len(classes), NUM_CLASSES)
+    for row, class_id in enumerate(classes):
+        if class_id is not None:
+            y[row, class_id] = 1
+    return Latents(z, y, tuple(seeds), truncation, mode)
+
+
+def draw_z(seed: int, z_dim: int, truncation: float = 1.0, mode: TruncationMode = "scale") -> Tensor:
+    """z (z_dim,) float32 of one image.
+
+    * `scale`: truncation * N(0, 1) cut to [-2, 2] (what the released BigGAN weights expect; TF-Hub's convention)
+    * `resample`: N(0, 1) cut to [-2t, 2t], the truncation trick as published (Brock et al. 2018, section 3.1, whose
+      thresholds run from 2, here truncation 1, to 0.04)
+    * `std`: N(0, truncation^2), uncut (what the paper's authors did for their learned samplers)
+    """
+    check_truncation(truncation, mode)
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"Seed {seed} is out of range: use 0 to 2^63 - 1.")
+    u = torch.rand(z_dim, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float64)
+    if mode == "std":
+        return (truncation * _normal(u.clamp(1e-12, 1 - 1e-12))).float()
+    bound = 2.0 if mode == "scale" else 2.0 * truncation
+    low = 0.5 * (1 + math.erf(-bound / math.sqrt(2)))  # the normal distribution at -bound
+    z = _normal(low + u * (1 - 2 * low)).clamp(-bound, bound)
+    return (z * (truncation if mode == "scale" else 1.0)).float()
+
+
+def check_truncation(truncation: float, mode: str) -> None:
+    """Raise UsageError unless 0 < truncation <= 1 and the mode is known."""
+    if not 0 < truncation <= 1:
+        raise UsageError(f"Truncation {truncation:g} is out of range: use a number above 0 and up to 1.")
+    if mode not in get_args(TruncationMode):
+        raise UsageError(f"Unknown truncation mode '{mode}': use {', '.join(get_args(TruncationMode))}.")
+
+
+def lerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """The straight line from `a` (t = 0) to `b` (t = 1); right for class weights y."""
+    return a + (b - a) * t
+
+
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """The great arc from `a` to `b` along the last axis, with the norms going straight; right for z.
+
+    Falls back to `lerp` where the two point the same or opposite ways (Shoemake 1985).
+    """
+    na, nb = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
+    cosine = ((a / na) * (b / nb)).sum(-1, keepdim=True).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    sine = torch.sin(angle)
+    safe = torch.where(sine > 1e-4, sine, torch.ones_like(sine))
+    way = (torch.sin((1 - t) * angle) * a / na + torch.sin(t * angle) * b / nb) / safe
+    arc = way * lerp(na, nb, t)
+    return torch.where(sine > 1e-4, arc, lerp(a, b, t))
+
+
+def walk(start: Latents, end: Latents, steps: int) -> Latents:
+    """`steps` latents from one image's latents to another's, both ends included: z by slerp, y by lerp.
+
+    Raises UsageError unless both hold one image and steps >= 2.
+    """
+    if len(start) != 1 or len(end) != 1 or steps < 2:
+        raise UsageError("A walk goes from one image to one image in at least 2 steps.")
+    at = [i / (steps - 1) for i in range(steps)]
+    z = torch.cat([slerp(start.z, end.z, t) for t in at])
+    y = torch.cat([lerp(start.y, end.y, t) for t in at])
+    return Latents(z, y, start.seeds * steps, start.truncation, start.mode)
+
+
+def _normal(u: Tensor) -> Tensor:
+    """The inverse normal distribution of u in (0, 1)."""
+    return math.sqrt(2) * torch.erfinv(2 * u - 1)

@@ -1,0 +1,202 @@
+"""Samplers, decoders and classifiers by name: built-ins, shipped weights and plug-ins.
+
+A plug-in is an installed package with an entry point in the group `nsbgan_infer.decoders`, `nsbgan_infer.samplers` or
+`nsbgan_infer.classifiers`. Its name is known at discovery, its code is imported on use; one that fails is listed with
+its error and harms nobody. `NSBGAN_NO_PLUGINS=1` ignores them all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from nsbgan_infer.components import load_component
+from nsbgan_infer.decoders.base import Decoder, DecoderInfo
+from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
+from nsbgan_infer.files import check_plain_name, read_json
+from nsbgan_infer.samplers.base import Sampler
+
+Kind = Literal["sampler", "decoder", "classifier"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table that `nsbgan models` prints.
+
+    `load` is `module:function` of a function without arguments that returns the component, or None for components
+    whose weights are looked up in `weights/manifest.json`. `source` says where the weights come from.
+    """
+
+    name: str
+    kind: Kind
+    summary: str
+    source: Literal["none", "shipped", "released", "package", "plug-in"]
+    load: str | None = None
+
+
+def _entries(kind: Kind, *rows: tuple[str, str, str, str | None]) -> dict[str, Entry]:
+    return {n: Entry(n, kind, s, cast(Any, source), load) for n, s, source, load in rows}
+
+
+_HERE = "nsbgan_infer"
+BUILT_IN: dict[Kind, dict[str, Entry]] = {
+    "sampler": _entries(
+        "sampler",
+        ("biggan-deep-128", "BigGAN-deep at 128, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_128"),
+        ("biggan-deep-256", "BigGAN-deep at 256, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_256"),
+        ("biggan-deep-512", "BigGAN-deep at 512, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_512"),
+        ("embedded-w-64", "learned wavelet sampler at 64, 20 classes", "shipped", None),
+        ("embedded-p-64", "learned pixel sampler at 64, 20 classes", "shipped", None),
+    ),
+    "decoder": _entries(
+        "decoder",
+        ("iwt", "inverse transform with zero details", "none", f"{_HERE}.decoders.interpolate:make_iwt"),
+        ("bicubic", "bicubic, corner anchored", "none", f"{_HERE}.decoders.interpolate:make_bicubic"),
+        ("lanczos", "Lanczos (3 lobes), corner anchored", "none", f"{_HERE}.decoders.interpolate:make_lanczos"),
+        ("resnet-w", "SRResNet on the low band, L1 (paper)", "shipped", None),
+        ("resnet-p", "SRResNet on pixels, L1 (paper)", "shipped", None),
+        ("esrgan-w", "SRResNet on the low band, adversarial (paper)", "shipped", None),
+        ("esrgan-p", "SRResNet on pixels, adversarial (paper)", "shipped", None),
+        ("subband-w", "predicts details at low resolution, L1 (ours)", "shipped", None),
+        ("subband-w-sharp", "predicts details at low resolution, adversarial (ours)", "shipped", None),
+        ("subband-w-fast", "predicts details at low resolution, small (ours)", "shipped", None),
+        ("unet-w", "UNet on 32 x 32 patches, two levels (paper)", "shipped", None),
+        ("unet-p", "UNet on enlarged pixels, two levels (paper)", "shipped", None),
+    ),
+    "classifier": _entries(
+        "classifier",
+        ("efficientnet-lite0", "EfficientNet-Lite0", "package", f"{_HERE}.evaluation.features:load_lite0"),
+        ("efficientnet-lite2", "EfficientNet-Lite2", "package", f"{_HERE}.evaluation.features:load_lite2"),
+        ("inception-v3", "Inception v3 (paper)", "released", f"{_HERE}.evaluation.features:load_inception"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point of another distribution: `error` is None, or says why it is not used."""
+
+    name: str
+    kind: Kind
+    target: str
+    distribution: str
+    error: str | None = None
+
+
+def discover_plugins() -> list[Plugin]:
+    """Every entry point of our groups, by name, without importing any of them."""
+    if os.environ.get("NSBGAN_NO_PLUGINS") == "1":
+        return []
+    found: dict[tuple[str, str], Plugin] = {}
+    for kind in BUILT_IN:
+        for point in metadata.entry_points(group=f"nsbgan_infer.{kind}s"):
+            owner = point.dist.name if point.dist else "unknown"
+            error = None
+            if point.name in BUILT_IN[kind]:
+                error = f"the name {point.name} belongs to a built-in {kind}"
+            elif (kind, point.name) in found:
+                error = f"the name {point.name} is already taken by {found[kind, point.name].distribution}"
+            plugin = Plugin(point.name, kind, point.value, owner, error)
+            if error:
+                found[kind, f"{point.name} ({owner})"] = plugin
+            else:
+                found[kind, point.name] = plugin
+    return sorted(found.values(), key=lambda p: (p.kind, p.name))
+
+
+def entries(kind: Kind) -> dict[str, Entry]:
+    """Built-ins and usable plug-ins of a kind by name."""
+    plugins = {
+        p.name: Entry(p.name, kind, f"from {p.distribution}", "plug-in", p.target)
+        for p in discover_plugins()
+        if p.kind == kind and p.error is None
+    }
+    return BUILT_IN[kind] | plugins
+
+
+def load_decoder(ref: str) -> Decoder:
+    """The decoder meant by `ref`: a registry name, a folder, a `.safetensors` file, `hf://owner/repo[@revision]` or
+    `spandrel:FILE` for a foreign upscaler.
+
+    Raises UnknownNameError, CheckpointError, MissingExtraError or OfflineError, each with the next step.
+    """
+    if ref.startswith("spandrel:"):
+        from nsbgan_infer.decoders.foreign import load_foreign
+
+        return load_foreign(Path(ref.removeprefix("spandrel:")))
+    decoder = _load(ref, "decoder")
+    if not isinstance(getattr(decoder, "info", None), DecoderInfo):
+        raise UsageError(f"The decoder '{ref}' has no `info` of type DecoderInfo: see `nsbgan plugins check {ref}`.")
+    return cast(Decoder, decoder)
+
+
+def load_sampler(ref: str) -> Sampler:
+    """The sampler meant by `ref`: a registry name, a folder, a `.safetensors` file or `hf://owner/repo[@revision]`."""
+    return cast(Sampler, _load(ref, "sampler"))
+
+
+def load_classifier(name: str) -> Any:
+    """The classifier called `name` (see `evaluation.features.Classifier`)."""
+    table = entries("classifier")
+    if name not in table:
+        raise unknown_name("classifier", name, table)
+    return _call(cast(str, table[name].load), name)()
+
+
+def _load(ref: str, kind: Kind) -> Any:
+    table = entries(kind)
+    if ref in table:
+        target = table[ref].load
+        if target:
+            return _call(target, ref)()
+        return load_component(shipped_file(ref), kind=kind, name=ref)
+    if ref.startswith("hf://"):
+        from nsbgan_infer.hub import fetch_repo, parse_ref
+
+        repo, revision = parse_ref(ref)
+        return load_component(fetch_repo(repo, revision=revision), kind=kind, name=ref)
+    path = Path(ref).expanduser()
+    if path.exists() or path.suffix or os.sep in ref:
+        return load_component(path, kind=kind)
+    raise unknown_name(kind, ref, table, hint=f"A {kind} is a name, a folder, a .safetensors file or hf://owner/repo.")
+
+
+def _call(target: str, name: str) -> Callable[[], Any]:
+    module, _, attribute = target.partition(":")
+    try:
+        loaded: Callable[[], Any] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        if module.startswith(_HERE):
+            raise
+        raise UsageError(f"The plug-in '{name}' cannot be used: {error}. Update or remove its package.") from error
+    return loaded
+
+
+def weights_dir() -> Path:
+    """The folder of the weights that ship: inside the installed package, or `weights/` of the checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "weights"
+    return inside if inside.is_dir() else package.parent / "weights"
+
+
+@cache
+def manifest() -> dict[str, Any]:
+    """`weights/manifest.json`: what ships, its checksums, licences, measured numbers and the default decoders."""
+    return read_json(weights_dir() / "manifest.json")
+
+
+def shipped_file(name: str) -> Path:
+    """The file with the shipped weights of `name`. Raises CheckpointError with the next step if there is none."""
+    row = manifest().get("components", {}).get(name)
+    file = weights_dir() / check_plain_name(row["file"], weights_dir() / "manifest.json") if row else None
+    if file is None or not file.is_file():
+        raise CheckpointError(
+            f"No weights of {name} ship with this version: train them with `nsbgan train` and give their folder "
+            "instead of the name."
+        )
+    return file

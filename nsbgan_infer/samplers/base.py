@@ -1,0 +1,43 @@
+"""What every sampler promises (step 2: latents -> sample)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.latents import Latents, TruncationMode
+
+
+@dataclass(frozen=True)
+class SamplerInfo:
+    """What a sampler is. `classes` are the ImageNet ids it can draw, None for an unconditional sampler.
+
+    `resolution` is the height and width of a sample, `z_dim` the length of a latent's z, `truncation_mode` the default
+    one (what its weights expect), `truncation` the default value, `licence` that of the weights.
+    """
+
+    name: str
+    basis: Basis
+    resolution: int
+    z_dim: int
+    classes: tuple[int, ...] | None
+    truncation_mode: TruncationMode
+    truncation: float
+    licence: str
+
+
+class Sampler(Protocol):
+    """Draws samples.
+
+    Called with `Latents` of batch B it returns (B, 3, resolution, resolution) float, RGB, nominally [0, 1], unclamped.
+    In the wavelet basis that is a gain-free low band, in the pixel basis a picture. The model's own range (tanh,
+    normalisation) never leaves it. Image j depends on latent j alone, not on the others of the batch.
+    """
+
+    @property
+    def info(self) -> SamplerInfo: ...
+
+    def __call__(self, latents: Latents) -> Tensor: ...
