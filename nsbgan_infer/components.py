@@ -145,7 +145,8 @@ def read_header(file: Path) -> dict[str, Any]:
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
             if length > min(HEADER_LIMIT, size - 8):
                 raise CheckpointError(
-                    f"{file} is not a safetensors file: if it is a .bin, .pth or .pt, run `nsbgan convert {file.name} OUT` first."
+                    f"{file} is not a safetensors file: "
+                    f"if it is a .bin, .pth or .pt, run `nsbgan convert {file.name} OUT` first."
                 )
             header = json.loads(f.read(length))
         with safe_open(file, framework="pt"):

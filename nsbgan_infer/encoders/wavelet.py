@@ -32,7 +32,7 @@ class Pyramid:
 
 @dataclass(frozen=True)
 class WaveletEncoder:
-    """bior2.2, `levels` halvings, with the border rule `boundary` (see `lifting`). Raises UsageError for bad settings."""
+    """bior2.2, `levels` halvings, border rule `boundary` (see `lifting`). Raises UsageError for bad settings."""
 
     levels: int = 2
     boundary: Boundary = "symmetric"

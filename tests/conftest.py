@@ -1,0 +1,60 @@
+"""Shared fixtures: the data folder beside the checkout, a private cache, and no network but loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+LOOPBACK = ("127.", "localhost", "::1")
+
+
+def pytest_configure() -> None:
+    """Declare the two operator schemas that torchvision's import expects beside a CPU-only torch build."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for schema in (
+        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+        "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
+        "int sampling_ratio, bool aligned) -> Tensor",
+    ):
+        try:
+            library.define(schema)
+        except RuntimeError:
+            pass  # a complete torchvision has declared it
+    pytest.torchvision_library = library  # type: ignore[attr-defined]  # kept alive
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images; tests that need it are skipped, with this reason, where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("real images are absent: ../shared/data does not exist beside the checkout")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection that does not stay on this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else "localhost"
+        if not str(host).startswith(LOOPBACK):
+            raise OSError(f"the test suite blocks the network: {host}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test has its own empty cache of weights."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("NSBGAN_CACHE", str(folder))
+    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
+    return folder
