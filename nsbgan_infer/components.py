@@ -11,6 +11,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -21,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nsbgan_infer.errors import CheckpointError, unknown_name
-from nsbgan_infer.files import atomic_path, read_json, writable_folder, write_json
+from nsbgan_infer.files import atomic_path, read_json, sha256_of, writable_folder, write_json
 
 ARCHITECTURES = {
     "srresnet": "nsbgan_infer.decoders.srresnet:SRResNet",
@@ -51,6 +52,7 @@ class Component(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+        self.weights_file: Path | None = None  # set by load_component
 
 
 C = TypeVar("C", bound=Component)
@@ -130,6 +132,7 @@ def load_component(path: Path, *, kind: str | None = None, name: str | None = No
         component = build_component(config, where=str(file if file == path else path / "config.json"))
     check_tensors(header, component.state_dict(), label=label)
     component.load_state_dict(read_tensors(file), strict=True, assign=True)
+    component.weights_file = file
     return component.float().eval().requires_grad_(False)
 
 
@@ -216,3 +219,14 @@ def _freeze(value: Any) -> Any:
 def _storable(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     tensor = tensor.detach().to("cpu", dtype if dtype and tensor.is_floating_point() else tensor.dtype)
     return tensor.contiguous().clone()
+
+
+def weights_sha256(component: object) -> str | None:
+    """The SHA-256 of the file that a component was loaded from, None for one without a file."""
+    file = getattr(component, "weights_file", None)
+    return _sha256_once(file, file.stat().st_mtime_ns) if isinstance(file, Path) and file.is_file() else None
+
+
+@cache
+def _sha256_once(file: Path, _changed: int) -> str:
+    return sha256_of(file)

@@ -19,6 +19,8 @@ from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import UsageError
 
 TruncationMode = Literal["scale", "resample", "std"]
+TruncatedSpace = Literal["z", "w"]
+LAST_SEED = 2**32 - 1  # torch.Generator("cpu") reads 32 bits: larger seeds would repeat smaller ones
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Latents:
 
     `z` (B, z_dim) float32; `y` (B, 1000) float32 weights over the ImageNet classes (one-hot, or mixtures while walking
     between classes; all zero for an unconditional sampler); `seeds`: one an image (a sampler with noise inputs draws
-    them from these); `truncation` in (0, 1] and its `mode`.
+    them from these); `truncation` in (0, 1] and its `mode`, already applied to `z` unless the sampler truncates in w.
     """
 
     z: Tensor
@@ -54,19 +56,32 @@ def draw_latents(
     z_dim: int,
     truncation: float,
     mode: TruncationMode,
+    truncates: TruncatedSpace = "z",
 ) -> Latents:
     """The latents of image i from `seeds[i]` and class id `classes[i]` (None: unconditional).
 
-    Raises UsageError for a truncation outside (0, 1], an unknown mode, a seed outside 0..2^63-1 or unequal lengths.
+    `truncates` is that of the sampler's info. "z": the truncation is applied here. "w" (StyleGAN2): z is drawn from the
+    whole N(0, 1) and the sampler scales w towards its mean by `truncation`; the mode can then only be `scale`.
+
+    Raises UsageError for a truncation outside (0, 1], an unknown mode, a mode other than `scale` in w, a seed outside
+    0..2^32-1, a class id outside 0..999 or unequal lengths.
     """
     check_truncation(truncation, mode)
+    if truncates == "w" and mode != "scale":
+        raise UsageError(
+            f"Truncation mode '{mode}' acts on z, but this sampler truncates w, by scaling: use --truncation-mode scale."
+        )
     if len(seeds) != len(classes):
         raise UsageError(f"{len(seeds)} seeds and {len(classes)} classes: give one seed an image.")
-    z = torch.stack([draw_z(s, z_dim, truncation, mode) for s in seeds]) if seeds else torch.empty(0, z_dim)
+    drawn = [draw_z(s, z_dim, truncation, mode) if truncates == "z" else draw_z(s, z_dim, 1.0, "std") for s in seeds]
+    z = torch.stack(drawn) if drawn else torch.empty(0, z_dim)
     y = torch.zeros(len(classes), NUM_CLASSES)
     for row, class_id in enumerate(classes):
-        if class_id is not None:
-            y[row, class_id] = 1
+        if class_id is None:
+            continue
+        if not 0 <= class_id < NUM_CLASSES:
+            raise UsageError(f"Class id {class_id} does not exist: ids go from 0 to {NUM_CLASSES - 1}.")
+        y[row, class_id] = 1
     return Latents(z, y, tuple(seeds), truncation, mode)
 
 
@@ -79,8 +94,7 @@ def draw_z(seed: int, z_dim: int, truncation: float = 1.0, mode: TruncationMode 
     * `std`: N(0, truncation^2), uncut (what the paper's authors did for their learned samplers)
     """
     check_truncation(truncation, mode)
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"Seed {seed} is out of range: use 0 to 2^63 - 1.")
+    check_seed(seed)
     u = torch.rand(z_dim, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float64)
     if mode == "std":
         return (truncation * _normal(u.clamp(1e-12, 1 - 1e-12))).float()
@@ -96,6 +110,12 @@ def check_truncation(truncation: float, mode: str) -> None:
         raise UsageError(f"Truncation {truncation:g} is out of range: use a number above 0 and up to 1.")
     if mode not in get_args(TruncationMode):
         raise UsageError(f"Unknown truncation mode '{mode}': use {', '.join(get_args(TruncationMode))}.")
+
+
+def check_seed(seed: int) -> None:
+    """Raise UsageError unless the seed is in 0..2^32-1, where no two seeds draw the same."""
+    if not 0 <= seed <= LAST_SEED:
+        raise UsageError(f"Seed {seed} is out of range: use 0 to {LAST_SEED}.")
 
 
 def lerp(a: Tensor, b: Tensor, t: float) -> Tensor:
@@ -121,10 +141,14 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 def walk(start: Latents, end: Latents, steps: int) -> Latents:
     """`steps` latents from one image's latents to another's, both ends included: z by slerp, y by lerp.
 
-    Raises UsageError unless both hold one image and steps >= 2.
+    The noise inputs and the truncation are those of `start` all the way.
+
+    Raises UsageError unless both hold one image of one truncation and steps >= 2.
     """
     if len(start) != 1 or len(end) != 1 or steps < 2:
         raise UsageError("A walk goes from one image to one image in at least 2 steps.")
+    if (start.truncation, start.mode) != (end.truncation, end.mode):
+        raise UsageError("A walk keeps one truncation: draw both ends with the same truncation and mode.")
     at = [i / (steps - 1) for i in range(steps)]
     z = torch.cat([slerp(start.z, end.z, t) for t in at])
     y = torch.cat([lerp(start.y, end.y, t) for t in at])

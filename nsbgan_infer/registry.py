@@ -35,7 +35,7 @@ class Entry:
     name: str
     kind: Kind
     summary: str
-    source: Literal["none", "shipped", "released", "package", "plug-in"]
+    source: Literal["none", "shipped", "released", "package", "yours", "plug-in"]
     load: str | None = None
 
 
@@ -50,6 +50,9 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         ("biggan-deep-128", "BigGAN-deep at 128, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_128"),
         ("biggan-deep-256", "BigGAN-deep at 256, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_256"),
         ("biggan-deep-512", "BigGAN-deep at 512, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_512"),
+        ("learned-w-64", "the paper's learned wavelet sampler at 64, 1000 classes", "yours", None),
+        ("learned-p-64", "the paper's learned pixel sampler at 64, 1000 classes", "yours", None),
+        ("stylegan2-256", "StyleGAN2 at 256, unconditional", "yours", None),
         ("embedded-w-64", "learned wavelet sampler at 64, 20 classes", "shipped", None),
         ("embedded-p-64", "learned pixel sampler at 64, 20 classes", "shipped", None),
     ),
@@ -128,7 +131,8 @@ def load_decoder(ref: str) -> Decoder:
     if ref.startswith("spandrel:"):
         from nsbgan_infer.decoders.foreign import load_foreign
 
-        return load_foreign(Path(ref.removeprefix("spandrel:")))
+        foreign: Decoder = load_foreign(Path(ref.removeprefix("spandrel:")))
+        return foreign
     decoder = _load(ref, "decoder")
     if not isinstance(getattr(decoder, "info", None), DecoderInfo):
         raise UsageError(f"The decoder '{ref}' has no `info` of type DecoderInfo: see `nsbgan plugins check {ref}`.")
@@ -192,6 +196,12 @@ def manifest() -> dict[str, Any]:
 
 def shipped_file(name: str) -> Path:
     """The file with the shipped weights of `name`. Raises CheckpointError with the next step if there is none."""
+    entry = BUILT_IN["sampler"].get(name)
+    if entry and entry.source == "yours":
+        raise CheckpointError(
+            f"Nobody has published weights of {name}: train them with `nsbgan train sampler`, or convert yours with "
+            "`nsbgan convert`, and give their folder with --sampler FOLDER."
+        )
     row = manifest().get("components", {}).get(name)
     file = weights_dir() / check_plain_name(row["file"], weights_dir() / "manifest.json") if row else None
     if file is None or not file.is_file():

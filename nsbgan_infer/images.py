@@ -1,0 +1,188 @@
+"""Step 5, images: decoded tensor (B, 3, H, W) nominally [0, 1] -> PNG, WebP or JPEG with the recipe inside.
+
+The only place that clamps and rounds. The recipe is a JSON object: as an iTXt chunk named `nsbgan` in PNG, as the EXIF
+image description in WebP and JPEG. It holds no paths.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from nsbgan_infer.classes import all_classes
+from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
+from nsbgan_infer.files import write_bytes
+
+Format = Literal["png", "webp", "jpeg"]
+SUFFIX: dict[Format, str] = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
+KEY = "nsbgan"
+EXIF_DESCRIPTION = 0x010E
+RECIPE_LIMIT = 64 << 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything needed to make one image again.
+
+    `preset` is a registry name; `sampler` and `decoders` are names and `weights` maps them to the SHA-256 of their
+    weights; `class_id` is None for an unconditional sampler; `attempt` counts the draws of rejection sampling
+    (0: the first); `versions` holds nsbgan_infer and torch.
+    """
+
+    preset: str
+    sampler: str
+    decoders: tuple[str, ...]
+    resolution: int
+    class_id: int | None
+    seed: int
+    truncation: float
+    truncation_mode: str
+    device: str
+    dtype: str
+    batch_size: int
+    weights: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    engine: str = "eager"
+    attempt: int = 0
+    rejection: dict[str, Any] | None = None
+
+    def to_json(self) -> str:
+        """The recipe as one line of ASCII JSON."""
+        return json.dumps({"format": 1, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Parse and check; raises ImageFileError for anything that is not a recipe (it may be hostile)."""
+        if len(text) > RECIPE_LIMIT:
+            raise ImageFileError(f"The recipe is longer than {RECIPE_LIMIT} characters and not read.")
+        try:
+            values = json.loads(text)
+            if values.pop("format") != 1:
+                raise ImageFileError("The recipe was written by a newer version: update nsbgan-infer.")
+            unknown = set(values) - {f.name for f in fields(cls)}
+            if unknown:
+                raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
+            recipe = cls(**{**values, "decoders": tuple(values["decoders"])})
+            recipe.check()
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ImageFileError(f"The image carries a damaged recipe ({error}).") from error
+        return recipe
+
+    def check(self) -> None:
+        """Raise ValueError unless every field has its type and a sane value."""
+        texts = (self.preset, self.sampler, self.truncation_mode, self.device, self.dtype, self.engine)
+        numbers = (self.resolution, self.seed, self.batch_size, self.attempt)
+        if not all(isinstance(t, str) and len(t) < 200 for t in (*texts, *self.decoders)):
+            raise ValueError("a name is not a short text")
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
+            raise ValueError("a count is not a whole number")
+        if self.class_id is not None and not (isinstance(self.class_id, int) and 0 <= self.class_id < 1000):
+            raise ValueError("the class id is out of range")
+        if not (isinstance(self.truncation, int | float) and math.isfinite(self.truncation)):
+            raise ValueError("the truncation is not a number")
+        if not isinstance(self.weights, dict) or not isinstance(self.versions, dict):
+            raise ValueError("weights and versions are not tables")
+
+
+def to_uint8(tensor: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, H, W) nominally [0, 1] -> (B, H, W, 3) uint8, clamped, round(255 x). Raises NonFiniteError for NaN."""
+    if not torch.isfinite(tensor).all():
+        raise NonFiniteError("Step 5 (images) got NaN or infinity: run with --dtype fp32, or check the weights.")
+    scaled = tensor.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    array: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    return array
+
+
+def to_pil(tensor: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) nominally [0, 1] -> B RGB images."""
+    return [Image.fromarray(a) for a in to_uint8(tensor)]
+
+
+def file_name(class_id: int | None, seed: int, fmt: Format = "png") -> str:
+    """`207_golden-retriever_seed0.png`, or `seed0.png` for an unconditional sampler."""
+    start = "" if class_id is None else f"{class_id:03d}_{all_classes()[class_id].slug}_"
+    return f"{start}seed{seed}{SUFFIX[fmt]}"
+
+
+def format_of(path: Path) -> Format:
+    """The format meant by a file name. Raises UsageError for other suffixes."""
+    known: dict[str, Format] = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+    if path.suffix.lower() not in known:
+        raise UsageError(f"Cannot tell an image format from '{path.name}': end it in .png, .webp or .jpg.")
+    return known[path.suffix.lower()]
+
+
+def encode_image(
+    image: Image.Image, fmt: Format = "png", *, recipe: Recipe | None = None, quality: int = 92, compress: int = 1
+) -> bytes:
+    """The bytes of an image file. `compress` is PNG's level: 1 is four times faster than Pillow's 6, a fifth larger."""
+    buffer = io.BytesIO()
+    if fmt == "png":
+        info = PngImagePlugin.PngInfo()
+        if recipe:
+            info.add_itxt(KEY, recipe.to_json())
+        image.save(buffer, "PNG", compress_level=compress, pnginfo=info)
+    else:
+        exif = Image.Exif()
+        if recipe:
+            exif[EXIF_DESCRIPTION] = f"{KEY}:{recipe.to_json()}"
+        image.save(buffer, fmt.upper(), quality=quality, exif=exif)
+    return buffer.getvalue()
+
+
+def save_image(
+    image: Image.Image, path: Path, *, recipe: Recipe | None = None, quality: int = 92, compress: int = 1
+) -> None:
+    """Write an image, whole or not at all, in the format of the path's suffix."""
+    write_bytes(path, encode_image(image, format_of(path), recipe=recipe, quality=quality, compress=compress))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe inside an image. Raises ImageFileError if the file is no image or carries none."""
+    image = open_image(path)
+    text: Any = image.info.get(KEY)
+    if text is None:
+        described = str(image.getexif().get(EXIF_DESCRIPTION, ""))
+        text = described.removeprefix(f"{KEY}:") if described.startswith(f"{KEY}:") else None
+    if not isinstance(text, str):
+        raise ImageFileError(f"{path} carries no recipe: it was not made by nsbgan, or with --no-recipe.")
+    return Recipe.from_json(text)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open and fully decode an image file. Raises ImageFileError with one sentence (missing, damaged, a bomb)."""
+    if not path.is_file():
+        raise ImageFileError(f"No such image: {path}.")
+    try:
+        image = Image.open(path)
+        image.load()
+    except Image.DecompressionBombError as error:
+        raise ImageFileError(f"{path} is refused: {error}") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ImageFileError(f"{path} is not an image that can be read ({error}).") from error
+    return image
+
+
+def grid(images: Sequence[Image.Image], columns: int, *, gap: int = 0) -> Image.Image:
+    """Images of one size in rows of `columns`, `gap` white pixels apart. Raises UsageError for none or mixed sizes."""
+    if not images or columns < 1:
+        raise UsageError("A grid needs at least one image and one column.")
+    width, height = images[0].size
+    if any(i.size != (width, height) for i in images):
+        raise UsageError("A grid needs images of one size.")
+    rows = math.ceil(len(images) / columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for k, image in enumerate(images):
+        sheet.paste(image, (k % columns * (width + gap), k // columns * (height + gap)))
+    return sheet

@@ -1,0 +1,337 @@
+"""The pipeline: latents -> sample -> (encoder -> decoder) ... -> images, steps 1 to 5 on one screen.
+
+It knows no model by name: it holds a sampler and a list of stages, checks basis and resolution at the joints when it
+is built, and runs the steps batch by batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from nsbgan_infer.classes import find_class, parse_classes
+from nsbgan_infer.components import weights_sha256
+from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.decoders.tiling import decode
+from nsbgan_infer.devices import dtype_name
+from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
+from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.errors import JointError, NonFiniteError, UsageError
+from nsbgan_infer.images import Recipe, to_pil
+from nsbgan_infer.latents import Latents, TruncationMode, draw_latents
+from nsbgan_infer.registry import load_decoder
+from nsbgan_infer.samplers.base import Sampler
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Progress = Callable[[str, int, int], None]  # step name, images done, images in all
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps 3 and 4: an optional encoder followed by a decoder. Output side = input / 2^levels * scale."""
+
+    encoder: Encoder | None
+    decoder: Decoder
+
+    def emits(self, resolution: int) -> int:
+        """The side of the picture that this stage makes from one of `resolution`."""
+        return (resolution >> (self.encoder.levels if self.encoder else 0)) * self.decoder.info.scale
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image to make: an ImageNet class id (None for an unconditional sampler) and a seed."""
+
+    class_id: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a call returns: `images` (PIL, RGB), `tensors` (N, 3, H, W) float32 nominally [0, 1], unclamped, `recipes`,
+    `requests`, and `steps`: every intermediate by name (`sample`, `low band 1`, `decoded 1`, ...) if asked for.
+    """
+
+    tensors: Tensor
+    requests: tuple[Request, ...]
+    recipes: tuple[Recipe, ...]
+    steps: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The images, clamped and rounded to 8 bit."""
+        return to_pil(self.tensors)
+
+
+class NsbPipeline:
+    """A sampler and its stages. Raises JointError when two neighbours do not fit."""
+
+    def __init__(self, sampler: Sampler, stages: Sequence[Stage] = (), *, name: str = "custom") -> None:
+        self.sampler = sampler
+        self.stages = tuple(stages)
+        self.name = name
+        self.device = torch.device("cpu")
+        self.dtype = torch.float32
+        check_joints(self)
+
+    @classmethod
+    def from_pretrained(
+        cls, ref: str | Path, *, sampler: str | None = None, decoder: str | None = None, revision: str | None = None
+    ) -> NsbPipeline:
+        """A preset's name, a folder written by `save_pretrained`, or a Hub id (`owner/name`, `hf://owner/name`).
+
+        `sampler` and `decoder` replace those of the pipeline: a name, a folder, a file or a Hub reference. Raises
+        UnknownNameError, CheckpointError, OfflineError or JointError, each with the next step.
+        """
+        from nsbgan_infer.storage import load_pipeline
+
+        return load_pipeline(str(ref), sampler=sampler, decoder=decoder, revision=revision)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write a folder: `model_index.json` and one folder for every component with weights."""
+        from nsbgan_infer.storage import save_pipeline
+
+        return save_pipeline(self, Path(folder))
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> NsbPipeline:
+        """Move the networks, in place, and return the pipeline."""
+        self.device = torch.device(device) if device is not None else self.device
+        self.dtype = dtype or self.dtype
+        for part in (self.sampler, *(s.decoder for s in self.stages)):
+            if isinstance(part, nn.Module):
+                part.to(self.device, self.dtype)
+        return self
+
+    def with_decoder(self, decoder: Decoder | str) -> NsbPipeline:
+        """The same pipeline with another decoder in every stage; the encoders follow its basis."""
+        new = load_decoder(decoder) if isinstance(decoder, str) else decoder
+        if isinstance(new, nn.Module):
+            new.to(self.device, self.dtype)
+        stages = [Stage(s.encoder and follow(s.encoder, new.info.basis), new) for s in self.stages]
+        pipeline = NsbPipeline(self.sampler, stages, name=self.name)
+        pipeline.device, pipeline.dtype = self.device, self.dtype
+        return pipeline
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """The sides of the pictures that can be had: the sample's if it is a picture, and each stage's."""
+        side = self.sampler.info.resolution
+        sides = [side] if self.sampler.info.basis == "pixel" else []
+        for stage in self.stages:
+            side = stage.emits(side)
+            sides.append(side)
+        return tuple(sides)
+
+    def __call__(
+        self,
+        classes: str | int | Sequence[str | int] | None = None,
+        num_images: int = 1,
+        *,
+        seeds: int | Sequence[int] = 0,
+        truncation: float | None = None,
+        truncation_mode: TruncationMode | None = None,
+        resolution: int | None = None,
+        decoder: Decoder | str | None = None,
+        batch_size: int = 1,
+        keep_steps: bool = False,
+        progress: Progress | None = None,
+    ) -> Output:
+        """Make `num_images` of each class (ids, WordNet ids, names, ranges, `all`; None for unconditional samplers).
+
+        `seeds`: S, so that image j of each class has seed S + j, or one seed for each of the images of a class.
+        `truncation` in (0, 1] and its mode default to what the sampler's weights expect. `resolution` stops after the
+        stage that emits it (default: the last). `decoder` replaces the decoder of every stage for this call.
+        Raises UsageError and UnknownNameError before any work, NonFiniteError and WorkError during it.
+        """
+        if decoder is not None:
+            return self.with_decoder(decoder)(
+                classes,
+                num_images,
+                seeds=seeds,
+                truncation=truncation,
+                truncation_mode=truncation_mode,
+                resolution=resolution,
+                batch_size=batch_size,
+                keep_steps=keep_steps,
+                progress=progress,
+            )
+        requests = self.requests(classes, num_images, seeds=seeds)
+        parts = list(
+            self.stream(
+                requests,
+                truncation=truncation,
+                truncation_mode=truncation_mode,
+                resolution=resolution,
+                batch_size=batch_size,
+                keep_steps=keep_steps,
+                progress=progress,
+            )
+        )
+        return Output(
+            torch.cat([p.tensors for p in parts]),
+            tuple(r for p in parts for r in p.requests),
+            tuple(r for p in parts for r in p.recipes),
+            {k: torch.cat([p.steps[k] for p in parts]) for k in parts[0].steps},
+        )
+
+    def requests(
+        self, classes: str | int | Sequence[str | int] | None, num_images: int = 1, *, seeds: int | Sequence[int] = 0
+    ) -> list[Request]:
+        """The images meant by the arguments of a call, class by class. Raises UsageError and UnknownNameError."""
+        if num_images < 1:
+            raise UsageError(f"{num_images} images were asked for: ask for at least 1.")
+        each = [seeds + j for j in range(num_images)] if isinstance(seeds, int) else list(seeds)
+        if len(each) != num_images:
+            raise UsageError(f"{len(each)} seeds for {num_images} images of each class: give one seed an image.")
+        return [Request(c, s) for c in self._class_ids(classes) for s in each]
+
+    def stream(
+        self,
+        requests: Sequence[Request],
+        *,
+        truncation: float | None = None,
+        truncation_mode: TruncationMode | None = None,
+        resolution: int | None = None,
+        batch_size: int = 1,
+        keep_steps: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Output]:
+        """Make the requested images batch by batch, so that memory stays flat however many there are."""
+        if batch_size < 1:
+            raise UsageError(f"Batch size {batch_size} is out of range: use at least 1.")
+        if not requests:
+            raise UsageError("No images were asked for.")
+        self._check_resolution(resolution)
+        info = self.sampler.info
+        for start in range(0, len(requests), batch_size):
+            batch = requests[start : start + batch_size]
+            latents = draw_latents(
+                [r.seed for r in batch],
+                [r.class_id for r in batch],
+                z_dim=info.z_dim,
+                truncation=info.truncation if truncation is None else truncation,
+                mode=truncation_mode or info.truncation_mode,
+            )
+            steps = {}
+            for name, tensor in self.steps(latents, resolution=resolution):
+                steps[name] = tensor
+                if progress:
+                    progress(name, start + len(batch), len(requests))
+            recipes = tuple(self._recipe(r, latents, tensor.shape[-1], batch_size) for r in batch)
+            yield Output(tensor.float().cpu(), tuple(batch), recipes, steps if keep_steps else {})
+
+    @torch.inference_mode()
+    def steps(self, latents: Latents, *, resolution: int | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Every intermediate of one batch by name, in order; the last is the picture."""
+        last = self._check_resolution(resolution)
+        x = self.sampler(latents.to(self.device, self.dtype))  # (B, 3, r, r)
+        check_finite(x, f"Step 2 (sampler {self.sampler.info.name})")
+        yield "sample", x
+        for number, stage in enumerate(self.stages[:last], 1):
+            if stage.encoder:
+                x = stage.encoder(x)  # (B, 3, r / 2^levels, ...)
+                yield f"low band {number}", x
+            x = decode(stage.decoder, x)  # (B, 3, scale * h, scale * w)
+            yield f"decoded {number}", x
+
+    def _class_ids(self, classes: str | int | Sequence[str | int] | None) -> list[int | None]:
+        available = self.sampler.info.classes
+        if available is None:
+            if classes is not None and classes != []:
+                raise UsageError(f"The sampler {self.sampler.info.name} draws without classes: leave out the class.")
+            return [None]
+        items = [classes] if isinstance(classes, str | int) else list(classes or [])
+        if not items:
+            raise UsageError("Which class? Give at least one, for example 207 or 'golden retriever'.")
+        ids = parse_classes(items, available=available)
+        check_available(ids, available, self.sampler.info.name)
+        return list(ids)
+
+    def _check_resolution(self, resolution: int | None) -> int:
+        """How many stages to run."""
+        if resolution is None:
+            return len(self.stages)
+        if resolution not in self.resolutions:
+            listed = ", ".join(map(str, self.resolutions))
+            raise UsageError(f"No step of '{self.name}' makes {resolution} x {resolution} pictures: it makes {listed}.")
+        extra = 1 if self.sampler.info.basis == "pixel" else 0
+        found = len(self.resolutions) - 1 - self.resolutions[::-1].index(resolution)
+        return found + 1 - extra
+
+    def _recipe(self, request: Request, latents: Latents, side: int, batch_size: int) -> Recipe:
+        decoders = [s.decoder for s in self.stages[: self._check_resolution(side)]]
+        parts = {self.sampler.info.name: self.sampler, **{d.info.name: d for d in decoders}}
+        hashes = {name: weights_sha256(part) for name, part in parts.items()}
+        return Recipe(
+            preset=self.name,
+            sampler=self.sampler.info.name,
+            decoders=tuple(d.info.name for d in decoders),
+            resolution=side,
+            class_id=request.class_id,
+            seed=request.seed,
+            truncation=latents.truncation,
+            truncation_mode=latents.mode,
+            device=self.device.type,
+            dtype=dtype_name(self.dtype),
+            batch_size=batch_size,
+            weights={name: h for name, h in hashes.items() if h},
+            versions={"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},
+        )
+
+
+def follow(encoder: Encoder, basis: Basis) -> Encoder:
+    """The encoder of `basis` with as many levels (wavelet, or Gaussian for pixel)."""
+    if encoder.basis == basis:
+        return encoder
+    return WaveletEncoder(encoder.levels) if basis == "wavelet" else PixelEncoder(encoder.levels)
+
+
+def check_available(ids: Sequence[int], available: Sequence[int], sampler: str) -> None:
+    """Raise UsageError for a class that the sampler cannot draw, with the list of those that it can."""
+    missing = [i for i in ids if i not in available]
+    if missing:
+        listed = ", ".join(f"{i} {find_class(i).name}" for i in available[:40])
+        raise UsageError(
+            f"The sampler {sampler} cannot draw class {missing[0]} ({find_class(missing[0]).name}). It has: {listed}. "
+            "For all 1000 classes use --preset pretrained-256-128 (fetches BigGAN's weights, 234 MB)."
+        )
+
+
+def check_finite(tensor: Tensor, step: str) -> None:
+    """Raise NonFiniteError naming the step if the tensor holds NaN or infinity."""
+    if not torch.isfinite(tensor).all():
+        raise NonFiniteError(f"{step} produced NaN or infinity: run with --dtype fp32, or check the weights.")
+
+
+def check_joints(pipeline: NsbPipeline) -> None:
+    """Check basis and size where two parts meet; raise JointError naming both sides and what would fit."""
+    info = pipeline.sampler.info
+    left, basis, side = f"the sampler {info.name}", info.basis, info.resolution
+    for number, stage in enumerate(pipeline.stages, 1):
+        encoder, decoder = stage.encoder, stage.decoder.info
+        if encoder:
+            if basis != "pixel":
+                raise JointError(f"Stage {number}: {left} emits a {basis} low band, which no encoder takes.")
+            if side % 2**encoder.levels:
+                raise JointError(f"Stage {number}: {side} pixels cannot be halved {encoder.levels} times.")
+            left, basis, side = f"the {encoder.basis} encoder", encoder.basis, side // 2**encoder.levels
+        if basis != decoder.basis:
+            what = "low bands" if basis == "wavelet" else "pictures"
+            raise JointError(
+                f"Stage {number}: {left} gives {basis} {what}, but the decoder {decoder.name} takes {decoder.basis} "
+                f"ones. Choose a {basis} decoder (see `nsbgan models`)."
+            )
+        left, basis, side = f"the decoder {decoder.name}", "pixel", side * decoder.scale
+
+
+def with_recipe(output: Output, **changes: Any) -> Output:
+    """The same output with fields of all its recipes changed (rejection sampling notes its attempts)."""
+    return replace(output, recipes=tuple(replace(r, **changes) for r in output.recipes))

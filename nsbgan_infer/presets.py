@@ -1,0 +1,68 @@
+"""Presets: a named pipeline after each of the paper's table rows, and the one that ships.
+
+One row is a sampler and stages (encoder or None, decoder). The decoder `default` is the best measured one of the
+stage's basis, as `weights/manifest.json` names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class StagePreset:
+    """One stage: `basis` and `levels` of the encoder (levels 0: none), and the decoder's name."""
+
+    basis: Basis
+    levels: int
+    decoder: str = "default"
+
+    def encoder(self, basis: Basis | None = None) -> dict[str, Any] | None:
+        """The encoder's configuration, in another `basis` where the decoder asks for it."""
+        return {"basis": basis or self.basis, "levels": self.levels} if self.levels else None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named pipeline: `paper` is the table row that it is, with the paper's min FID / IS where it has one."""
+
+    name: str
+    sampler: str
+    stages: tuple[StagePreset, ...]
+    summary: str
+    paper: str = ""
+
+
+def _w(levels: int) -> StagePreset:
+    return StagePreset("wavelet", levels)
+
+
+def _p(levels: int) -> StagePreset:
+    return StagePreset("pixel", levels)
+
+
+_ROWS = (
+    Preset("biggan-128", "biggan-deep-128", (), "BigGAN-deep, 128", "table 2, BigGAN-128: 10.58 / 43.72"),
+    Preset("biggan-256", "biggan-deep-256", (), "BigGAN-deep, 256", "table 2, BigGAN-256: 10.68 / 52.16"),
+    Preset("biggan-512", "biggan-deep-512", (), "BigGAN-deep, 512", "table 2, BigGAN-512: 11.32 / 49.37"),
+    Preset("pretrained-128-64", "biggan-deep-128", (_w(1),), "128 -> 64 -> 256", "table 2: 12.66 / 45.54 (ESRGAN-W)"),
+    Preset("pretrained-256-128", "biggan-deep-256", (_w(1),), "256 -> 128 -> 512", "table 2: 10.59 / 52.14 (ESRGAN-W)"),
+    Preset("pretrained-256-64", "biggan-deep-256", (_w(2),), "256 -> 64 -> 256", ""),
+    Preset("pretrained-128", "biggan-deep-128", (_p(0),), "128 -> 512, pixels", "table 2: 13.55 / 47.70 (ESRGAN-P)"),
+    Preset("learned-w-64", "learned-w-64", (_w(0),), "64 -> 256, wavelet", "table 1: 21.82 / 119.8 (ESRGAN-W)"),
+    Preset("learned-p-64", "learned-p-64", (_p(0),), "64 -> 256, pixels", "table 1: 32.66 / 89.81 (ESRGAN-P)"),
+    Preset("stylegan2-256-64", "stylegan2-256", (_w(2),), "StyleGAN2, 256 -> 64 -> 256", "table 10: 13.53 / 3.182"),
+    Preset("embedded", "embedded-w-64", (_w(0), _w(1)), "20 classes, ships: 64 -> 256 -> 128 -> 512", ""),
+)
+PRESETS = {p.name: p for p in _ROWS}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset called `name`. Raises UnknownNameError with near names."""
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return PRESETS[name]

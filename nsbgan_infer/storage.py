@@ -1,0 +1,105 @@
+"""Pipelines on disk and by name: presets, folders and Hub repositories.
+
+A pipeline's folder holds `model_index.json` and one folder for every component with weights. The index names those
+folders (plain names only) and, for components without weights, their registry name.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from nsbgan_infer.components import Component, load_component, save_component
+from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.encoders import encoder_config, make_encoder
+from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
+from nsbgan_infer.files import check_plain_name, read_json, writable_folder, write_json
+from nsbgan_infer.pipeline import NsbPipeline, Stage
+from nsbgan_infer.presets import PRESETS, Preset
+from nsbgan_infer.registry import load_decoder, load_sampler, manifest
+
+INDEX = "model_index.json"
+
+
+def default_decoder(basis: Basis, use: str = "generate") -> str:
+    """The name of the best measured decoder of a basis for a `use` (generate | upscale), from the manifest."""
+    name = manifest().get("defaults", {}).get(use, {}).get(basis)
+    return str(name) if name else {"wavelet": "iwt", "pixel": "bicubic"}[basis]
+
+
+def load_pipeline(ref: str, *, sampler: str | None, decoder: str | None, revision: str | None) -> NsbPipeline:
+    """See `NsbPipeline.from_pretrained`."""
+    if ref in PRESETS:
+        pipeline = _from_preset(PRESETS[ref], sampler, decoder)
+    elif Path(ref).is_dir():
+        pipeline = _from_folder(Path(ref), sampler)
+    elif ref.startswith("hf://") or re.fullmatch(r"[\w.-]+/[\w.-]+", ref):
+        from nsbgan_infer.hub import fetch_repo, parse_ref
+
+        repo, pinned = parse_ref(ref if ref.startswith("hf://") else f"hf://{ref}")
+        pipeline = _from_folder(fetch_repo(repo, revision=revision or pinned), sampler)
+    else:
+        raise unknown_name("pipeline", ref, PRESETS, hint="A pipeline is a preset, a folder or a Hub id owner/name.")
+    if decoder and ref not in PRESETS:
+        pipeline = pipeline.with_decoder(decoder)
+    return pipeline
+
+
+def save_pipeline(pipeline: NsbPipeline, folder: Path) -> Path:
+    """See `NsbPipeline.save_pretrained`. Raises UsageError for a sampler that cannot be saved."""
+    if not isinstance(pipeline.sampler, Component):
+        raise UsageError(f"The sampler {pipeline.sampler.info.name} is not one that can be saved.")
+    writable_folder(folder, what="pipeline folder")
+    save_component(pipeline.sampler, folder / "sampler")
+    saved: dict[int, dict[str, str]] = {}
+    for stage in pipeline.stages:
+        key = id(stage.decoder)
+        if key not in saved and isinstance(stage.decoder, Component):
+            name = f"decoder-{len(saved) + 1}"
+            save_component(stage.decoder, folder / name)
+            saved[key] = {"folder": name}
+        saved.setdefault(key, {"name": stage.decoder.info.name})
+    stages = [
+        {"encoder": encoder_config(s.encoder) if s.encoder else None, "decoder": saved[id(s.decoder)]}
+        for s in pipeline.stages
+    ]
+    write_json(folder / INDEX, {"kind": "pipeline", "name": pipeline.name, "sampler": "sampler", "stages": stages})
+    return folder
+
+
+def _from_preset(preset: Preset, sampler: str | None, decoder: str | None) -> NsbPipeline:
+    loaded: dict[str, Decoder] = {}
+    stages = []
+    for row in preset.stages:
+        name = decoder or (default_decoder(row.basis) if row.decoder == "default" else row.decoder)
+        if name not in loaded:
+            loaded[name] = load_decoder(name)
+        encoder = row.encoder(loaded[name].info.basis)
+        stages.append(Stage(make_encoder(encoder) if encoder else None, loaded[name]))
+    return NsbPipeline(load_sampler(sampler or preset.sampler), stages, name=preset.name)
+
+
+def _from_folder(folder: Path, sampler: str | None) -> NsbPipeline:
+    where = folder / INDEX
+    index = read_json(where)
+    loaded: dict[str, Any] = {}
+    stages = []
+    try:
+        for row in index["stages"]:
+            entry = row["decoder"]
+            if "folder" in entry:
+                name = check_plain_name(entry["folder"], where)
+                loaded.setdefault(name, None)
+                loaded[name] = loaded[name] or load_component(folder / name, kind="decoder")
+            else:
+                name = check_plain_name(entry["name"], where)
+                loaded[name] = loaded.get(name) or load_decoder(name)
+            stages.append(Stage(make_encoder(row["encoder"]) if row["encoder"] else None, loaded[name]))
+        part = folder / check_plain_name(index["sampler"], where)
+        name = str(index.get("name", "custom"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{where} is not a pipeline's index (at {error}): save the pipeline again.") from error
+    drawn: Any = load_sampler(sampler) if sampler else load_component(part, kind="sampler")
+    return NsbPipeline(drawn, stages, name=name)
