@@ -69,7 +69,7 @@ def draw_latents(
     check_truncation(truncation, mode)
     if truncates == "w" and mode != "scale":
         raise UsageError(
-            f"Truncation mode '{mode}' acts on z, but this sampler truncates w, by scaling: use --truncation-mode scale."
+            f"Truncation mode '{mode}' acts on z, but this sampler scales w instead: use --truncation-mode scale."
         )
     if len(seeds) != len(classes):
         raise UsageError(f"{len(seeds)} seeds and {len(classes)} classes: give one seed an image.")

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from nsbgan_infer.encoders.base import Basis
-from nsbgan_infer.latents import Latents, TruncationMode
+from nsbgan_infer.latents import Latents, TruncatedSpace, TruncationMode
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,9 @@ class SamplerInfo:
     """What a sampler is. `classes` are the ImageNet ids it can draw, None for an unconditional sampler.
 
     `resolution` is the height and width of a sample, `z_dim` the length of a latent's z, `truncation_mode` the default
-    one (what its weights expect), `truncation` the default value, `licence` that of the weights.
+    one (what its weights expect), `truncation` the default value, `licence` that of the weights. `truncates` says where
+    the truncation acts: "z" (`draw_latents` applies it) or "w" (the sampler does, by scaling w towards its mean; z is
+    drawn untruncated). Callers hand it on: ``draw_latents(..., truncates=info.truncates)``.
     """
 
     name: str
@@ -27,6 +29,7 @@ class SamplerInfo:
     truncation_mode: TruncationMode
     truncation: float
     licence: str
+    truncates: TruncatedSpace = "z"
 
 
 class Sampler(Protocol):
