@@ -60,7 +60,7 @@ def find_class(query: str | int) -> ImageNetClass:
     Raises UnknownNameError for none (with near names) or for several (listing them).
     """
     text = str(query).strip()
-    if re.fullmatch(r"[+-]?\d+", text):
+    if re.fullmatch(r"[+-]?[0-9]{1,18}", text):
         number = int(text)
         if not 0 <= number < NUM_CLASSES:
             raise UnknownNameError(f"Class id {number} does not exist: ids go from 0 to {NUM_CLASSES - 1}.")
@@ -90,7 +90,7 @@ def parse_classes(items: Iterable[str | int], *, available: Sequence[int] | None
         text = str(item).strip()
         if text.lower() == "all":
             found: Iterable[int] = range(NUM_CLASSES) if available is None else available
-        elif m := re.fullmatch(r"(\d+)\s*-\s*(\d+)", text):
+        elif m := re.fullmatch(r"([0-9]+)\s*-\s*([0-9]+)", text):
             first, last = find_class(m[1]).id, find_class(m[2]).id
             if first > last:
                 raise UnknownNameError(f"Class range {text} runs backwards: write {last}-{first}.")

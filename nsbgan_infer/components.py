@@ -75,7 +75,12 @@ def build_component(config: Mapping[str, Any], *, where: str = "config") -> Comp
         raise unknown_name("architecture", arch, ARCHITECTURES)
     module, _, name = ARCHITECTURES[arch].partition(":")
     cls: type[Component] = getattr(import_module(module), name)
-    return cls(parse_config(cls.Config, rest, where=where))
+    settings = parse_config(cls.Config, rest, where=where)
+    try:
+        return cls(settings)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{where} does not describe a {cls.__name__} that can be built: {reason}.") from error
 
 
 def parse_config(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
@@ -126,10 +131,10 @@ def load_component(path: Path, *, kind: str | None = None, name: str | None = No
     file, config = _locate(path)
     header = read_header(file)
     config = config or _header_config(header, file)
-    if kind and config.get("kind", kind) != kind:
-        raise CheckpointError(f"{label} is a {config['kind']}, but a {kind} is wanted here.")
     with torch.device("meta"):
         component = build_component(config, where=str(file if file == path else path / "config.json"))
+    if kind and component.kind != kind:
+        raise CheckpointError(f"{label} is a {component.kind}, but a {kind} is wanted here.")
     check_tensors(header, component.state_dict(), label=label)
     component.load_state_dict(read_tensors(file), strict=True, assign=True)
     component.weights_file = file

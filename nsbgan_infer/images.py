@@ -12,17 +12,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
-from torch import Tensor
 
-from nsbgan_infer.classes import all_classes
+from nsbgan_infer.classes import NUM_CLASSES, all_classes
 from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
 from nsbgan_infer.files import write_bytes
+
+if TYPE_CHECKING:  # reading a recipe needs neither
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 Format = Literal["png", "webp", "jpeg"]
 SUFFIX: dict[Format, str] = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
@@ -68,6 +69,8 @@ class Recipe:
             raise ImageFileError(f"The recipe is longer than {RECIPE_LIMIT} characters and not read.")
         try:
             values = json.loads(text)
+            if not isinstance(values, dict) or not isinstance(values.get("decoders"), list):
+                raise ValueError("it is no table with a list of decoders")
             if values.pop("format") != 1:
                 raise ImageFileError("The recipe was written by a newer version: update nsbgan-infer.")
             unknown = set(values) - {f.name for f in fields(cls)}
@@ -75,7 +78,7 @@ class Recipe:
                 raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
             recipe = cls(**{**values, "decoders": tuple(values["decoders"])})
             recipe.check()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ImageFileError(f"The image carries a damaged recipe ({error}).") from error
         return recipe
 
@@ -83,20 +86,29 @@ class Recipe:
         """Raise ValueError unless every field has its type and a sane value."""
         texts = (self.preset, self.sampler, self.truncation_mode, self.device, self.dtype, self.engine)
         numbers = (self.resolution, self.seed, self.batch_size, self.attempt)
-        if not all(isinstance(t, str) and len(t) < 200 for t in (*texts, *self.decoders)):
+        if not all(_is_name(t) for t in (*texts, *self.decoders)):
             raise ValueError("a name is not a short text")
-        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
+        if not all(type(n) is int and 0 <= n < 2**32 for n in numbers):
             raise ValueError("a count is not a whole number")
-        if self.class_id is not None and not (isinstance(self.class_id, int) and 0 <= self.class_id < 1000):
+        if self.class_id is not None and not (type(self.class_id) is int and 0 <= self.class_id < NUM_CLASSES):
             raise ValueError("the class id is out of range")
-        if not (isinstance(self.truncation, int | float) and math.isfinite(self.truncation)):
-            raise ValueError("the truncation is not a number")
-        if not isinstance(self.weights, dict) or not isinstance(self.versions, dict):
-            raise ValueError("weights and versions are not tables")
+        if type(self.truncation) not in (int, float) or not 0 < self.truncation <= 1:
+            raise ValueError("the truncation is no number above 0 and up to 1")
+        for table in (self.weights, self.versions):
+            if not isinstance(table, dict) or not all(_is_name(t) for row in table.items() for t in row):
+                raise ValueError("weights and versions are not tables of short texts")
+        if self.rejection is not None and not isinstance(self.rejection, dict):
+            raise ValueError("rejection is not a table")
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and len(text) < 200 and text.isprintable()
 
 
 def to_uint8(tensor: Tensor) -> NDArray[np.uint8]:
     """(B, 3, H, W) nominally [0, 1] -> (B, H, W, 3) uint8, clamped, round(255 x). Raises NonFiniteError for NaN."""
+    import torch
+
     if not torch.isfinite(tensor).all():
         raise NonFiniteError("Step 5 (images) got NaN or infinity: run with --dtype fp32, or check the weights.")
     scaled = tensor.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
@@ -153,7 +165,10 @@ def read_recipe(path: Path) -> Recipe:
     image = open_image(path)
     text: Any = image.info.get(KEY)
     if text is None:
-        described = str(image.getexif().get(EXIF_DESCRIPTION, ""))
+        try:
+            described = str(image.getexif().get(EXIF_DESCRIPTION, ""))
+        except Exception as error:  # damaged EXIF data can raise anything inside Pillow
+            raise ImageFileError(f"{path} carries damaged EXIF data ({error}).") from error
         text = described.removeprefix(f"{KEY}:") if described.startswith(f"{KEY}:") else None
     if not isinstance(text, str):
         raise ImageFileError(f"{path} carries no recipe: it was not made by nsbgan, or with --no-recipe.")
@@ -169,7 +184,9 @@ def open_image(path: Path) -> Image.Image:
         image.load()
     except Image.DecompressionBombError as error:
         raise ImageFileError(f"{path} is refused: {error}") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except MemoryError as error:
+        raise ImageFileError(f"{path} is too large for this machine's memory.") from error
+    except Exception as error:  # a damaged file can raise anything inside Pillow's plug-ins
         raise ImageFileError(f"{path} is not an image that can be read ({error}).") from error
     return image
 

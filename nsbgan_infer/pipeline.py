@@ -24,7 +24,7 @@ from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.errors import JointError, NonFiniteError, UsageError
 from nsbgan_infer.images import Recipe, to_pil
-from nsbgan_infer.latents import Latents, TruncationMode, draw_latents
+from nsbgan_infer.latents import Latents, TruncationMode, check_seed, check_truncation, draw_latents
 from nsbgan_infer.registry import load_decoder
 from nsbgan_infer.samplers.base import Sampler
 
@@ -191,6 +191,8 @@ class NsbPipeline:
         each = [seeds + j for j in range(num_images)] if isinstance(seeds, int) else list(seeds)
         if len(each) != num_images:
             raise UsageError(f"{len(each)} seeds for {num_images} images of each class: give one seed an image.")
+        for seed in each:
+            check_seed(seed)
         return [Request(c, s) for c in self._class_ids(classes) for s in each]
 
     def stream(
@@ -204,29 +206,41 @@ class NsbPipeline:
         keep_steps: bool = False,
         progress: Progress | None = None,
     ) -> Iterator[Output]:
-        """Make the requested images batch by batch, so that memory stays flat however many there are."""
+        """Make the requested images batch by batch, so that memory stays flat however many there are.
+
+        Arguments as in a call; what is wrong with them is raised here, before the first batch is asked for.
+        """
         if batch_size < 1:
             raise UsageError(f"Batch size {batch_size} is out of range: use at least 1.")
         if not requests:
             raise UsageError("No images were asked for.")
         self._check_resolution(resolution)
         info = self.sampler.info
-        for start in range(0, len(requests), batch_size):
+        strength = info.truncation if truncation is None else truncation
+        mode = truncation_mode or info.truncation_mode
+        check_truncation(strength, mode)
+
+        def make(start: int) -> Output:
             batch = requests[start : start + batch_size]
             latents = draw_latents(
                 [r.seed for r in batch],
                 [r.class_id for r in batch],
                 z_dim=info.z_dim,
-                truncation=info.truncation if truncation is None else truncation,
-                mode=truncation_mode or info.truncation_mode,
+                truncation=strength,
+                mode=mode,
+                truncates=info.truncates,
             )
-            steps = {}
+            kept = {}
             for name, tensor in self.steps(latents, resolution=resolution):
-                steps[name] = tensor
+                if keep_steps:
+                    kept[name] = tensor
                 if progress:
                     progress(name, start + len(batch), len(requests))
             recipes = tuple(self._recipe(r, latents, tensor.shape[-1], batch_size) for r in batch)
-            yield Output(tensor.float().cpu(), tuple(batch), recipes, steps if keep_steps else {})
+            finished = tensor.to("cpu", torch.float32, copy=True)  # an inference tensor becomes an ordinary one
+            return Output(finished, tuple(batch), recipes, kept)
+
+        return map(make, range(0, len(requests), batch_size))
 
     @torch.inference_mode()
     def steps(self, latents: Latents, *, resolution: int | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -321,7 +335,10 @@ def check_joints(pipeline: NsbPipeline) -> None:
             if basis != "pixel":
                 raise JointError(f"Stage {number}: {left} emits a {basis} low band, which no encoder takes.")
             if side % 2**encoder.levels:
-                raise JointError(f"Stage {number}: {side} pixels cannot be halved {encoder.levels} times.")
+                raise JointError(
+                    f"Stage {number}: {left} gives {side} x {side} pictures, which the {encoder.basis} encoder cannot "
+                    f"halve {encoder.levels} times: choose {_halvings(side)} levels at most."
+                )
             left, basis, side = f"the {encoder.basis} encoder", encoder.basis, side // 2**encoder.levels
         if basis != decoder.basis:
             what = "low bands" if basis == "wavelet" else "pictures"
@@ -330,6 +347,12 @@ def check_joints(pipeline: NsbPipeline) -> None:
                 f"ones. Choose a {basis} decoder (see `nsbgan models`)."
             )
         left, basis, side = f"the decoder {decoder.name}", "pixel", side * decoder.scale
+    if basis != "pixel":
+        raise JointError(f"{left} gives {basis} low bands, which are no pictures: add a stage with a {basis} decoder.")
+
+
+def _halvings(side: int) -> int:
+    return (side & -side).bit_length() - 1
 
 
 def with_recipe(output: Output, **changes: Any) -> Output:

@@ -7,10 +7,12 @@ stage's basis, as `weights/manifest.json` names it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.errors import unknown_name
+
+if TYPE_CHECKING:
+    from nsbgan_infer.encoders.base import Basis
 
 
 @dataclass(frozen=True)

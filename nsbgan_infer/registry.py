@@ -8,18 +8,18 @@ its error and harms nobody. `NSBGAN_NO_PLUGINS=1` ignores them all.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from nsbgan_infer.components import load_component
-from nsbgan_infer.decoders.base import Decoder, DecoderInfo
-from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
+from nsbgan_infer.errors import CheckpointError, NsbError, UsageError, unknown_name
 from nsbgan_infer.files import check_plain_name, read_json
-from nsbgan_infer.samplers.base import Sampler
+
+if TYPE_CHECKING:  # listing names does not need torch
+    from nsbgan_infer.decoders.base import Decoder
+    from nsbgan_infer.samplers.base import Sampler
 
 Kind = Literal["sampler", "decoder", "classifier"]
 
@@ -133,15 +133,22 @@ def load_decoder(ref: str) -> Decoder:
 
         foreign: Decoder = load_foreign(Path(ref.removeprefix("spandrel:")))
         return foreign
+    from nsbgan_infer.decoders.base import DecoderInfo
+
     decoder = _load(ref, "decoder")
     if not isinstance(getattr(decoder, "info", None), DecoderInfo):
         raise UsageError(f"The decoder '{ref}' has no `info` of type DecoderInfo: see `nsbgan plugins check {ref}`.")
-    return cast(Decoder, decoder)
+    return cast("Decoder", decoder)
 
 
 def load_sampler(ref: str) -> Sampler:
     """The sampler meant by `ref`: a registry name, a folder, a `.safetensors` file or `hf://owner/repo[@revision]`."""
-    return cast(Sampler, _load(ref, "sampler"))
+    from nsbgan_infer.samplers.base import SamplerInfo
+
+    sampler = _load(ref, "sampler")
+    if not isinstance(getattr(sampler, "info", None), SamplerInfo):
+        raise UsageError(f"The sampler '{ref}' has no `info` of type SamplerInfo: its package must be repaired.")
+    return cast("Sampler", sampler)
 
 
 def load_classifier(name: str) -> Any:
@@ -149,15 +156,16 @@ def load_classifier(name: str) -> Any:
     table = entries("classifier")
     if name not in table:
         raise unknown_name("classifier", name, table)
-    return _call(cast(str, table[name].load), name)()
+    return _make(table[name])
 
 
 def _load(ref: str, kind: Kind) -> Any:
+    from nsbgan_infer.components import load_component
+
     table = entries(kind)
     if ref in table:
-        target = table[ref].load
-        if target:
-            return _call(target, ref)()
+        if table[ref].load:
+            return _make(table[ref])
         return load_component(shipped_file(ref), kind=kind, name=ref)
     if ref.startswith("hf://"):
         from nsbgan_infer.hub import fetch_repo, parse_ref
@@ -170,15 +178,20 @@ def _load(ref: str, kind: Kind) -> Any:
     raise unknown_name(kind, ref, table, hint=f"A {kind} is a name, a folder, a .safetensors file or hf://owner/repo.")
 
 
-def _call(target: str, name: str) -> Callable[[], Any]:
-    module, _, attribute = target.partition(":")
+def _make(entry: Entry) -> Any:
+    """Import what `entry.load` names and call it. Whatever a plug-in raises becomes one sentence."""
+    point = metadata.EntryPoint(entry.name, cast(str, entry.load), f"nsbgan_infer.{entry.kind}s")
+    if entry.source != "plug-in":
+        return point.load()()
     try:
-        loaded: Callable[[], Any] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        if module.startswith(_HERE):
-            raise
-        raise UsageError(f"The plug-in '{name}' cannot be used: {error}. Update or remove its package.") from error
-    return loaded
+        return point.load()()
+    except NsbError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"The plug-in {entry.kind} '{entry.name}' ({entry.summary}) cannot be used "
+            f"({type(error).__name__}: {error}): update or remove its package."
+        ) from error
 
 
 def weights_dir() -> Path:

@@ -18,7 +18,7 @@ from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
 from nsbgan_infer.files import check_plain_name, read_json, writable_folder, write_json
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.presets import PRESETS, Preset
-from nsbgan_infer.registry import load_decoder, load_sampler, manifest
+from nsbgan_infer.registry import entries, load_decoder, load_sampler, manifest
 
 INDEX = "model_index.json"
 
@@ -60,7 +60,8 @@ def save_pipeline(pipeline: NsbPipeline, folder: Path) -> Path:
             name = f"decoder-{len(saved) + 1}"
             save_component(stage.decoder, folder / name)
             saved[key] = {"folder": name}
-        saved.setdefault(key, {"name": stage.decoder.info.name})
+        elif key not in saved:
+            saved[key] = {"name": _registered_name(stage.decoder)}
     stages = [
         {"encoder": encoder_config(s.encoder) if s.encoder else None, "decoder": saved[id(s.decoder)]}
         for s in pipeline.stages
@@ -69,16 +70,28 @@ def save_pipeline(pipeline: NsbPipeline, folder: Path) -> Path:
     return folder
 
 
+def _registered_name(decoder: Decoder) -> str:
+    """The registry name that loads an equal of a decoder without weights of ours."""
+    name = decoder.info.name
+    if name not in entries("decoder") or load_decoder(name).info != decoder.info:
+        raise UsageError(f"The decoder {name} cannot be saved: it is no component and no entry of the registry.")
+    return name
+
+
 def _from_preset(preset: Preset, sampler: str | None, decoder: str | None) -> NsbPipeline:
+    given = load_sampler(sampler) if sampler else None
     loaded: dict[str, Decoder] = {}
     stages = []
     for row in preset.stages:
-        name = decoder or (default_decoder(row.basis) if row.decoder == "default" else row.decoder)
+        # another sampler whose samples go straight into the first decoder sets the basis of all stages
+        basis = given.info.basis if given and not preset.stages[0].levels else row.basis
+        name = decoder or (default_decoder(basis) if row.decoder == "default" else row.decoder)
         if name not in loaded:
             loaded[name] = load_decoder(name)
         encoder = row.encoder(loaded[name].info.basis)
         stages.append(Stage(make_encoder(encoder) if encoder else None, loaded[name]))
-    return NsbPipeline(load_sampler(sampler or preset.sampler), stages, name=preset.name)
+    drawn = given or load_sampler(preset.sampler)  # last: it may be a large download
+    return NsbPipeline(drawn, stages, name=preset.name)
 
 
 def _from_folder(folder: Path, sampler: str | None) -> NsbPipeline:
@@ -99,7 +112,7 @@ def _from_folder(folder: Path, sampler: str | None) -> NsbPipeline:
             stages.append(Stage(make_encoder(row["encoder"]) if row["encoder"] else None, loaded[name]))
         part = folder / check_plain_name(index["sampler"], where)
         name = str(index.get("name", "custom"))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{where} is not a pipeline's index (at {error}): save the pipeline again.") from error
     drawn: Any = load_sampler(sampler) if sampler else load_component(part, kind="sampler")
     return NsbPipeline(drawn, stages, name=name)

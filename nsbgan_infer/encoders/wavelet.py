@@ -72,9 +72,9 @@ class WaveletEncoder:
 
 
 def check_levels(levels: int) -> None:
-    """Raise UsageError unless `levels` is a whole number of at least 1."""
-    if not isinstance(levels, int) or levels < 1:
-        raise UsageError(f"An encoder needs at least one level, got {levels!r}.")
+    """Raise UsageError unless `levels` is a whole number from 1 to 16."""
+    if type(levels) is not int or not 1 <= levels <= 16:
+        raise UsageError(f"An encoder needs at least one level, got {levels!r} (and takes 16 at most).")
 
 
 def pad_to_multiple(picture: Tensor, multiple: int) -> Tensor:
