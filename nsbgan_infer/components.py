@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import json
 import struct
+import types
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nsbgan_infer.errors import CheckpointError, unknown_name
+from nsbgan_infer.errors import CheckpointError, UsageError, WorkError, unknown_name
 from nsbgan_infer.files import atomic_path, read_json, sha256_of, writable_folder, write_json
 
 ARCHITECTURES = {
@@ -34,7 +35,10 @@ ARCHITECTURES = {
     "stylegan2": "nsbgan_infer.samplers.stylegan2:StyleGAN2",
 }
 HEADER_LIMIT = 16 << 20
+INTEGER_LIMIT = 1 << 14  # widths and counts in configurations stay far below; a hostile one must not build for hours
 CONFIG_KEY = "nsbgan_config"
+FLOATS = ("F64", "F32", "F16", "BF16")
+INTEGERS = ("I64", "I32", "I16", "I8", "U8", "BOOL")
 
 
 class Component(nn.Module):
@@ -84,14 +88,20 @@ def build_component(config: Mapping[str, Any], *, where: str = "config") -> Comp
 
 
 def parse_config(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
-    """`values` as the frozen dataclass `cls`; unknown keys are refused with the nearest name, lists become tuples."""
+    """`values` as the frozen dataclass `cls`: unknown keys are refused with the nearest name, values of another type
+    than the field's too; lists become tuples. Raises CheckpointError."""
     assert is_dataclass(cls)
+    hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}
     for key in values:
         if key not in known:
             raise CheckpointError(str(unknown_name(f"setting in {where}", key, known)))
+    frozen = {k: _freeze(v) for k, v in values.items()}
+    for key, value in frozen.items():
+        if not _fits(value, hints[key]):
+            raise CheckpointError(f"{where} gives {key} as {str(value)[:80]!r}, which is not what belongs there.")
     try:
-        return cls(**{k: _freeze(v) for k, v in values.items()})
+        return cls(**frozen)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{where} does not describe a {cls.__qualname__}: {error}.") from error
 
@@ -106,16 +116,20 @@ def save_component(
     """Save to `path`: one file if it ends in `.safetensors`, else a folder. Returns the path of the weights file.
 
     `dtype` converts floating-point tensors (weights that ship are fp16); `info` goes into the header (trained_on,
-    licence, ...). Both files are written whole or not at all.
+    licence, ...). Both files are written whole or not at all. Raises UsageError where nothing can be written or `dtype`
+    cannot hold a weight, WorkError where writing fails.
     """
     config = component_config(component)
     single = path.suffix == ".safetensors"
-    writable_folder(path.parent if single else path)
     target = path if single else path / "model.safetensors"
-    tensors = {k: _storable(v, dtype) for k, v in component.state_dict().items()}
-    metadata = {"format": "pt", CONFIG_KEY: json.dumps(config), **(info or {})}
+    tensors = {k: _storable(v, dtype, k) for k, v in component.state_dict().items()}
+    metadata = {**(info or {}), "format": "pt", CONFIG_KEY: json.dumps(config)}
+    writable_folder(path.parent if single else path)
     with atomic_path(target) as part:
-        save_file(tensors, part, metadata=metadata)
+        try:
+            save_file(tensors, part, metadata=metadata)
+        except SafetensorError as error:  # how the library reports a full disk
+            raise WorkError(f"Cannot write {target}: {error}.") from error
     if not single:
         write_json(path / "config.json", config)
     return target
@@ -130,12 +144,13 @@ def load_component(path: Path, *, kind: str | None = None, name: str | None = No
     label = name or path.name
     file, config = _locate(path)
     header = read_header(file)
-    config = config or _header_config(header, file)
+    config = config or header_config(header, file)
     with torch.device("meta"):
         component = build_component(config, where=str(file if file == path else path / "config.json"))
     if kind and component.kind != kind:
         raise CheckpointError(f"{label} is a {component.kind}, but a {kind} is wanted here.")
     check_tensors(header, component.state_dict(), label=label)
+    _check_same_config(component, header, path)
     component.load_state_dict(read_tensors(file), strict=True, assign=True)
     component.weights_file = file
     return component.float().eval().requires_grad_(False)
@@ -169,7 +184,11 @@ def read_header(file: Path) -> dict[str, Any]:
 
 
 def check_tensors(header: Mapping[str, Any], wanted: Mapping[str, Tensor], *, label: str) -> None:
-    """Compare the names and shapes in `header` with `wanted`; raise CheckpointError with the first five differences."""
+    """Compare the names, shapes and kinds of number in `header` with `wanted`.
+
+    Raises CheckpointError with the first five differences. `header` maps a name to `shape` and `dtype` as safetensors
+    write them; floating-point tensors of any precision stand for each other. A missing `dtype` is not compared.
+    """
     have = {k: tuple(v.get("shape", ())) for k, v in header.items() if k != "__metadata__"}
     differences = [f"missing {k}" for k in wanted if k not in have]
     differences += [f"unexpected {k}" for k in have if k not in wanted]
@@ -177,6 +196,11 @@ def check_tensors(header: Mapping[str, Any], wanted: Mapping[str, Tensor], *, la
         f"{k} is {list(have[k])} instead of {list(v.shape)}"
         for k, v in wanted.items()
         if k in have and have[k] != tuple(v.shape)
+    ]
+    differences += [
+        f"{k} holds {header[k]['dtype']} numbers"
+        for k, v in wanted.items()
+        if "dtype" in header.get(k, {}) and header[k]["dtype"] not in (FLOATS if v.is_floating_point() else INTEGERS)
     ]
     if differences:
         more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
@@ -198,13 +222,29 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 def _locate(path: Path) -> tuple[Path, dict[str, Any] | None]:
     if path.is_dir():
+        if not (path / "model.safetensors").is_file():
+            raise CheckpointError(f"{path} is no saved component: it holds no model.safetensors.")
         return path / "model.safetensors", read_json(path / "config.json")
     if not path.exists():
         raise CheckpointError(f"No such weights: {path}. See `nsbgan models` for those that are known.")
     return path, None
 
 
-def _header_config(header: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def _check_same_config(component: Component, header: Mapping[str, Any], path: Path) -> None:
+    """The header of a folder's weights repeats its config.json: refuse a folder whose halves were written apart."""
+    if not path.is_dir() or CONFIG_KEY not in header.get("__metadata__", {}):
+        return
+    with torch.device("meta"):
+        other = build_component(header_config(header, path / "model.safetensors"), where="the header of the weights")
+    if component_config(other) != component_config(component):
+        raise CheckpointError(
+            f"{path}/config.json and the header of its model.safetensors differ: the folder was changed or only half "
+            "written. Save or fetch it again."
+        )
+
+
+def header_config(header: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The configuration in the header of a single file. Raises CheckpointError if there is none."""
     try:
         config = json.loads(header["__metadata__"][CONFIG_KEY])
     except (KeyError, TypeError, ValueError):
@@ -221,9 +261,28 @@ def _freeze(value: Any) -> Any:
     return tuple(_freeze(v) for v in value) if isinstance(value, list) else value
 
 
-def _storable(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    tensor = tensor.detach().to("cpu", dtype if dtype and tensor.is_floating_point() else tensor.dtype)
-    return tensor.contiguous().clone()
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON (lists already tuples) is of the type that a configuration's field declares."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in arguments)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, a) for a in arguments)
+    if origin is tuple and isinstance(value, tuple):
+        each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(each) == len(value) and all(_fits(v, a) for v, a in zip(value, each, strict=True))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= INTEGER_LIMIT
+    return isinstance(value, origin or hint)
+
+
+def _storable(tensor: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
+    stored = tensor.detach().to("cpu", dtype if dtype and tensor.is_floating_point() else tensor.dtype)
+    if stored.dtype != tensor.dtype and torch.isinf(stored).any() and not torch.isinf(tensor).any():
+        raise UsageError(f"{name} has numbers that {stored.dtype} cannot hold: save in fp32 or bf16.")
+    return stored.contiguous().clone()
 
 
 def weights_sha256(component: object) -> str | None:

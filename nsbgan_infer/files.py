@@ -29,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        part.chmod(0o666 & ~_umask())
+        part.chmod(0o666 & ~_UMASK)
         part.replace(path)
     except OSError as error:
         raise WorkError(f"Cannot write {path}: {error.strerror or error}.") from error
@@ -51,9 +51,11 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, *, limit: int = 1 << 20) -> dict[str, Any]:
     """The JSON object in `path`. Raises CheckpointError if it is missing, too large or not an object."""
     try:
-        if path.stat().st_size > limit:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)  # not its size on disk: a pipe or a device has none
+        if len(data) > limit:
             raise CheckpointError(f"{path} is larger than {limit} bytes and not read: it should be a short JSON file.")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(data.decode("utf-8"))
     except OSError as error:
         raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
@@ -64,19 +66,24 @@ def read_json(path: Path, *, limit: int = 1 << 20) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file's content, in hexadecimal. Raises CheckpointError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
 def check_plain_name(name: object, where: Path) -> str:
     """`name` if it is a plain relative name (letters, digits, `.`, `_`, `-`), as index files must hold.
 
-    Raises CheckpointError for separators, `..`, absolute paths, drive letters and control characters.
+    Raises CheckpointError for separators, `..`, absolute paths, drive letters, control characters and the names that
+    Windows keeps for devices.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", name) or ".." in name:
+    plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?", name)
+    if not plain or ".." in str(name) or re.match(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)", str(name)):
         raise CheckpointError(f"{where} names {name!r}, which is not a plain file name: the file is refused.")
-    return name
+    return str(name)
 
 
 def writable_folder(path: Path, *, what: str = "output folder") -> Path:
@@ -85,12 +92,16 @@ def writable_folder(path: Path, *, what: str = "output folder") -> Path:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
-        raise UsageError(f"Cannot write to the {what} {path}: {error.strerror or error}. Choose another.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"Cannot write to the {what} {path}: {reason}. Choose another.") from error
     return path
 
 
-def _umask() -> int:
+def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+_UMASK = _read_umask()  # read once: reading sets it for a moment, which two threads must not do at the same time
