@@ -15,10 +15,11 @@ LOOPBACK = ("127.", "localhost", "::1")
 
 
 def pytest_configure() -> None:
-    """Declare the two operator schemas that torchvision's import expects beside a CPU-only torch build."""
+    """Declare the operator schemas that torchvision's import expects beside a CPU-only torch build."""
     library = torch.library.Library("torchvision", "FRAGMENT")
     for schema in (
         "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
         "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
         "int sampling_ratio, bool aligned) -> Tensor",
     ):

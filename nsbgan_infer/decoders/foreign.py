@@ -1,0 +1,120 @@
+"""Step 4 by other people's upscalers: any super-resolution network that spandrel recognises (extra `upscalers`).
+
+(B, 3, h, w) pixel basis, clamped to [0, 1] -> (B, 3, scale * h, scale * w) in [0, 1]. Files are .safetensors, or .pth
+read with `weights_only`. Such networks are usually trained on centre-anchored reductions, so their pictures lie
+(scale - 1) / 2 pixels beside the corner-anchored ones: pair them with `PixelEncoder(filter="bicubic")`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from nsbgan_infer.components import read_header, read_tensors
+from nsbgan_infer.decoders.base import DecoderInfo
+from nsbgan_infer.errors import CheckpointError, UsageError, missing_extra
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
+
+HALO = 32  # twice what other programs overlap; not measured for each architecture
+LICENCE = "unknown (foreign)"
+
+
+class ForeignUpscaler(nn.Module):
+    """A descriptor of spandrel as a decoder. `.to` moves it like any network."""
+
+    def __init__(self, descriptor: ImageModelDescriptor[Any], info: DecoderInfo, weights_file: Path) -> None:
+        super().__init__()
+        self.model = descriptor.model
+        self.descriptor = descriptor
+        self.info = info
+        self.weights_file = weights_file
+
+    def forward(self, low_band: Tensor) -> Tensor:
+        """(B, 3, h, w) -> (B, 3, scale * h, scale * w), one picture at a time (spandrel promises no more).
+
+        Raises UsageError in bf16 where the architecture does not compute in it.
+        """
+        dtype = self.descriptor.dtype
+        if dtype == torch.bfloat16 and not self.descriptor.supports_bfloat16:
+            raise UsageError(f"{self.info.name} does not compute in bf16: use --dtype fp32.")
+        low_band, returned = low_band.clamp(0, 1).to(dtype), low_band.dtype
+        pictures: list[Tensor] = [self.descriptor(one) for one in torch.split(low_band, 1)]
+        return torch.cat(pictures).to(returned)
+
+
+def load_foreign(path: Path) -> ForeignUpscaler:
+    """The upscaler in `path` (.safetensors or .pth).
+
+    Raises MissingExtraError without spandrel, CheckpointError for a file that is missing, damaged, of an unknown
+    architecture, or no super-resolution network from RGB to RGB.
+    """
+    spandrel = _import_spandrel()
+    path = path.expanduser()
+    state = spandrel.canonicalize_state_dict(_read_state(path))
+    try:
+        descriptor = spandrel.ModelLoader().load_from_state_dict(state).eval()
+    except spandrel.UnsupportedModelError:
+        raise CheckpointError(f"{path.name} holds no architecture that spandrel knows: take another file.") from None
+    except Exception as error:  # detection is by key names, so a chance likeness can fail in any way
+        raise CheckpointError(
+            f"{path.name} looks like a known architecture but does not fit it ({_first_line(error)}): fetch it again."
+        ) from error
+    _check_purpose(descriptor, path.name)
+    descriptor.model.requires_grad_(False)
+    halo = HALO if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
+    info = DecoderInfo(f"spandrel:{path.name}", "pixel", descriptor.scale, LICENCE, halo=halo)
+    return ForeignUpscaler(descriptor, info, path)
+
+
+def _import_spandrel() -> Any:
+    try:
+        import spandrel
+    except ImportError:
+        raise missing_extra("spandrel", "upscalers", "A foreign upscaler") from None
+    except RuntimeError as error:  # torchvision beside a torch of another build
+        raise UsageError(
+            f"spandrel cannot be imported ({_first_line(error)}): install torch and torchvision from the same index."
+        ) from error
+    return spandrel
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    suffix = path.suffix.lower()
+    if suffix not in (".safetensors", ".pth"):
+        raise CheckpointError(f"A foreign upscaler is a .safetensors or .pth file, not '{path.name}'.")
+    if not path.is_file():
+        raise CheckpointError(f"No such file: {path}. Give spandrel:FILE with the path of the upscaler.")
+    if suffix == ".safetensors":
+        read_header(path)
+        return dict(read_tensors(path))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file raises
+        raise CheckpointError(
+            f"{path.name} cannot be read safely ({_first_line(error)}): take a .safetensors file, or one that holds "
+            "tensors only."
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path.name} holds a {type(state).__name__}, not a table of weights.")
+    return state
+
+
+def _check_purpose(descriptor: Any, name: str) -> None:
+    channels = descriptor.input_channels, descriptor.output_channels
+    if descriptor.purpose != "SR" or descriptor.scale < 2:
+        raise CheckpointError(
+            f"{name} is a {descriptor.architecture.name} for {descriptor.purpose} at scale {descriptor.scale}, not an "
+            "upscaler: take a super-resolution file."
+        )
+    if channels != (3, 3):
+        raise CheckpointError(f"{name} maps {channels[0]} to {channels[1]} channels: a decoder needs RGB to RGB.")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".:")[:200]

@@ -1,0 +1,143 @@
+"""Foreign upscalers: equal to spandrel called directly, and every wrong file refused with one sentence."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nsbgan_infer.decoders.conformance import check_decoder
+from nsbgan_infer.decoders.foreign import load_foreign
+from nsbgan_infer.decoders.tiling import decode
+from nsbgan_infer.errors import CheckpointError, MissingExtraError
+from nsbgan_infer.registry import load_decoder
+
+spandrel = pytest.importorskip("spandrel")
+
+
+def compact(scale: int = 4, channels: int = 3):
+    """A tiny SRVGG (Real-ESRGAN Compact) with random weights."""
+    from spandrel.architectures.Compact import Compact
+
+    torch.manual_seed(0)
+    return Compact(num_in_ch=channels, num_out_ch=channels, num_feat=8, num_conv=2, upscale=scale)
+
+
+def rrdb():
+    """A tiny ESRGAN, scale 2."""
+    from spandrel.architectures.ESRGAN import ESRGAN
+
+    torch.manual_seed(0)
+    return ESRGAN(num_filters=8, num_blocks=1, scale=2)
+
+
+def saved(tmp_path: Path, model: torch.nn.Module, name: str, wrap: str = "") -> Path:
+    path, state = tmp_path / name, {k: v.clone() for k, v in model.state_dict().items()}
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save({wrap: state} if wrap else state, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])
+@pytest.mark.parametrize("make", [compact, rrdb])
+def test_equals_spandrel_called_directly(tmp_path: Path, make, name: str) -> None:
+    path = saved(tmp_path, make(), name)
+    reference = spandrel.ModelLoader().load_from_file(path).eval()
+    decoder = load_foreign(path)
+    assert decoder.info.scale == reference.scale and decoder.info.basis == "pixel"
+    assert decoder.info.licence == "unknown (foreign)" and decoder.info.name == f"spandrel:{name}"
+    low = torch.rand(2, 3, 13, 16)
+    out = decoder(low)
+    torch.testing.assert_close(out, torch.cat([reference(x) for x in low.split(1)]).clone(), atol=0, rtol=0)
+    out += 1  # an ordinary tensor, not one of inference mode
+
+
+def test_through_the_registry_with_wrapper_keys(tmp_path: Path) -> None:
+    path = saved(tmp_path, compact(2), "wrapped.pth", wrap="params_ema")
+    decoder = load_decoder(f"spandrel:{path}")
+    low = torch.rand(1, 3, 40, 50)
+    whole = decode(decoder, low)
+    assert whole.shape == (1, 3, 80, 100) and whole.min() >= 0 and whole.max() <= 1
+    torch.testing.assert_close(decode(decoder, low, tile=16), whole, atol=1e-5, rtol=0)
+
+
+def test_conformance_says_what_an_untrained_network_breaks(tmp_path: Path) -> None:
+    """Colours are random here, but everything of form holds."""
+    decoder = load_foreign(saved(tmp_path, compact(), "x.safetensors"))
+    found = {c.name: c.ok for c in check_decoder(decoder)}
+    form = ("info", "shape", "odd sizes", "dtype and device", "determinism", "batch independence", "tiles")
+    assert all(found[name] for name in form), found
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (compact(scale=1), "Restoration at scale 1, not an upscaler"),
+        (compact(channels=1), "1 to 1 channels"),
+        (torch.nn.Linear(3, 3), "no architecture that spandrel knows"),
+    ],
+)
+def test_other_networks_are_refused(tmp_path: Path, model: torch.nn.Module, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load_foreign(saved(tmp_path, model, "x.safetensors"))
+
+
+def test_likeness_without_fit_is_refused(tmp_path: Path) -> None:
+    model = compact()
+    state = model.state_dict()
+    state["body.2.weight"] = torch.zeros(8, 7, 3, 3)
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="does not fit it"):
+        load_foreign(tmp_path / "x.pth")
+
+
+class Hostile:
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_a_pickle_that_runs_a_command_is_refused(tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    torch.save({"params": Hostile(f"touch {witness}")}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="cannot be read safely"):
+        load_foreign(tmp_path / "x.pth")
+    assert not witness.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x04N.", b"\xff" * 64])
+def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_foreign(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="No such file"):
+        load_foreign(tmp_path / "none.pth")
+    with pytest.raises(CheckpointError, match=r"\.safetensors or \.pth file, not 'x\.pt'"):
+        load_foreign(tmp_path / "x.pt")
+
+
+def test_without_spandrel_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def without(name: str, *args, **kwargs):
+        if name == "spandrel":
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match=r"nsbgan-infer\[upscalers\]"):
+        load_foreign(tmp_path / "x.pth")
