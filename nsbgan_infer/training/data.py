@@ -1,0 +1,137 @@
+"""Pictures for the decoder and UNet trainers: kept as uint8 in memory, cut into batches as a pure function of the step.
+
+A batch is (B, 3, S, S) float32 in [0, 1], RGB. Which pictures, which windows and which flips step i of a run sees
+depends on (seed, i) alone: resuming needs no state, and process r of n takes rows r, r + n, ... of the global batch.
+Every window is encoded as a picture of its own; with the symmetric boundary low band and picture then agree up to
+the window's border, and a decoder learns borders as it will meet them. Flips happen here, in pixel space: the 5/3 grid
+is not flip-symmetric (spec 8, row 10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nsbgan_infer.errors import ImageFileError, NsbError
+from nsbgan_infer.sources import ImageSource, centre_square
+from nsbgan_infer.training.loop import step_generator
+
+Pixels = NDArray[np.uint8]
+CACHE_BYTES = 4 << 30
+DATA_STREAM = 1  # of `step_generator`
+ORDER_STREAM = 2
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A checked set of pictures; `get(i)` is (H, W, 3) uint8, at least `smallest` pixels a side."""
+
+    names: tuple[str, ...]
+    get: Callable[[int], Pixels]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def load_pictures(
+    source: ImageSource, *, smallest: int, square: int = 0, cache_bytes: int = CACHE_BYTES, threads: int = 4
+) -> Pictures:
+    """Decode every picture of `source` once, so that bad ones are found before step 0, and keep what fits in memory.
+
+    `square` > 0 prepares each picture by `centre_square` to that size, 0 keeps it as it is. Pictures beyond
+    `cache_bytes` are checked now and decoded again when they are drawn. Raises ImageFileError naming up to five
+    pictures that cannot be decoded or have a side under `smallest`.
+    """
+
+    def prepare(index: int) -> Pixels:
+        image = source.image(index)
+        return np.asarray(centre_square(image, square) if square else image, dtype=np.uint8)
+
+    def check(index: int) -> Pixels | str:
+        try:
+            pixels = prepare(index)
+        except NsbError as error:
+            return str(error)
+        height, width = pixels.shape[:2]
+        if min(height, width) < smallest:
+            return f"{source.names[index]} is {width} x {height}, but training needs {smallest} pixels a side."
+        return pixels
+
+    kept: dict[int, Pixels] = {}
+    problems: list[str] = []
+    used = 0
+    with ThreadPoolExecutor(threads) as pool:
+        for index, result in enumerate(pool.map(check, range(len(source)))):
+            if isinstance(result, str):
+                problems.append(result)
+            elif used + result.nbytes <= cache_bytes:
+                kept[index] = result
+                used += result.nbytes
+    if problems:
+        more = f" And {len(problems) - 5} more." if len(problems) > 5 else ""
+        raise ImageFileError(" ".join(problems[:5]) + more)
+    return Pictures(source.names, lambda i: kept[i] if i in kept else prepare(i))
+
+
+@dataclass(frozen=True)
+class CropBatches:
+    """`batch` windows of `size` pixels a step, each from the next picture of a shuffled order, flipped half the time.
+
+    `rank` of `world` processes sees rows rank, rank + world, ... of the global batch.
+    """
+
+    pictures: Pictures
+    batch: int
+    size: int
+    seed: int
+    flip: bool = True
+    rank: int = 0
+    world: int = 1
+
+    def __call__(self, step: int) -> Tensor:
+        """The batch of a step, (B / world, 3, size, size) float32 in [0, 1]."""
+        numbers = torch.rand(self.batch, 3, generator=step_generator(self.seed, step, DATA_STREAM))
+        rows = range(self.rank, self.batch, self.world)
+        windows = [self._window(step * self.batch + row, numbers[row].tolist()) for row in rows]
+        return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float().div_(255)
+
+    def _window(self, position: int, numbers: list[float]) -> Pixels:
+        pixels = self.pictures.get(self._picture(position))
+        top = int(numbers[0] * (pixels.shape[0] - self.size + 1))
+        left = int(numbers[1] * (pixels.shape[1] - self.size + 1))
+        window = pixels[top : top + self.size, left : left + self.size]
+        return window[:, ::-1] if self.flip and numbers[2] < 0.5 else window
+
+    def _picture(self, position: int) -> int:
+        """The picture at a position of the endless order: a new permutation for every epoch."""
+        epoch, place = divmod(position, len(self.pictures))
+        return int(_permutation(self.seed, epoch, len(self.pictures))[place])
+
+
+def prefetched(batches: Callable[[int], Tensor], start: int, end: int) -> Iterator[Tensor]:
+    """The batches of steps start..end-1, the next one being cut in a thread while the present one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(batches, start) if start < end else None
+        for step in range(start, end):
+            assert following is not None
+            batch = following.result()
+            following = pool.submit(batches, step + 1) if step + 1 < end else None
+            yield batch
+
+
+_CACHE: dict[tuple[int, int, int], Tensor] = {}
+
+
+def _permutation(seed: int, epoch: int, length: int) -> Tensor:
+    key = (seed, epoch, length)
+    if key not in _CACHE:
+        if len(_CACHE) > 4:
+            _CACHE.clear()
+        _CACHE[key] = torch.randperm(length, generator=step_generator(seed, epoch, ORDER_STREAM))
+    return _CACHE[key]

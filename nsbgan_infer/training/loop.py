@@ -1,0 +1,338 @@
+"""The loop that every trainer shares: steps, log, sheets, checkpoints, resume.
+
+A trainer is a `Task`: an object that does one optimisation step and can write down everything that a later step
+depends on. Whatever is random in step i is drawn from `step_generator(seed, i)`, never from a running state, so a run
+that is killed at any moment and started again goes through the same numbers.
+
+A run folder holds `settings.json`, `log.jsonl` (one line every `log_every` steps), `tensorboard/`, `sheets/`,
+`checkpoint.pt` (for resuming, private to the trainer) and the component itself (`config.json`, `model.safetensors`),
+which `nsbgan generate --decoder FOLDER` loads.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nsbgan_infer.errors import CheckpointError, NonFiniteError, UsageError, missing_extra
+from nsbgan_infer.files import atomic_path, read_json, writable_folder, write_json
+
+CHECKPOINT = "checkpoint.pt"
+# What a resumed run may change: where things lie, what is written when, and on what it runs.
+MAY_DIFFER = ("out", "data", "device", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """`out` is the run folder, `steps` the length of the whole run (schedules depend on it), `seed` that of all
+    randomness. `precision` bf16 means autocast with fp32 weights. Every `log_every` steps a line is logged, every
+    `save_every` the run can be resumed from, every `sheet_every` (0: never) a sheet of pictures is written.
+    `stop_after` (0: none) ends this call early at that step, to be resumed later; `quiet` hides the progress bar.
+    """
+
+    out: Path
+    steps: int
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    log_every: int = 50
+    save_every: int = 500
+    sheet_every: int = 0
+    stop_after: int = 0
+    quiet: bool = False
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.log_every < 1 or self.save_every < 1 or self.sheet_every < 0:
+            raise UsageError("steps, log_every and save_every must be at least 1, sheet_every at least 0.")
+        if self.precision not in ("fp32", "bf16"):
+            raise UsageError(f"Unknown precision '{self.precision}': use fp32 or bf16.")
+
+
+class Task(Protocol):
+    """What a trainer gives to `run_loop`."""
+
+    def step(self, step: int) -> Mapping[str, Tensor | float]:
+        """One optimisation step; the values to log, as scalars that need not be synchronised."""
+
+    def state(self) -> dict[str, Any]:
+        """Tensors, numbers and containers of these: all that later steps depend on (loadable with weights_only)."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+
+    def save(self, folder: Path, step: int, sheet: bool) -> None:
+        """Write the component into `folder` as it would ship now, and with `sheet` a sheet into `folder`/sheets."""
+
+
+def make_accelerator(device: str) -> Any:
+    """accelerate's Accelerator for a device name of ours. One process, or those that `accelerate launch` started.
+
+    Its mixed precision is off: trainers say where bf16 is used, by `autocast`.
+
+    Raises MissingExtraError without accelerate, UsageError for a device that is not there.
+    """
+    try:
+        from accelerate import Accelerator
+    except ImportError:
+        raise missing_extra("accelerate", "train", "Training") from None
+    from nsbgan_infer.devices import pick_device
+
+    chosen = pick_device(device)
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    return Accelerator(cpu=chosen.type == "cpu", mixed_precision="no")
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast for `precision` bf16, else a context that does nothing. Weights and sums of losses stay fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter], accelerator: Any) -> None:
+    """Replace each gradient by its mean over the processes, in one message. Nothing happens in a single process.
+
+    With equal shares of the batch and losses that are means, this is the gradient of the global batch.
+    """
+    if accelerator.num_processes == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """The CPU generator of one step. `stream` separates uses (data, latents, noise) and processes from each other."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB) % 2**64
+    mixed ^= mixed >> 31  # neighbouring steps must not give neighbouring seeds
+    return torch.Generator("cpu").manual_seed((mixed * 0xD6E8FEB86659FD93) % 2**63)
+
+
+def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) -> int:
+    """Run `task` to `settings.steps`, resuming from the run folder if it holds a checkpoint. Returns the step reached.
+
+    `record` is the trainer's whole settings dataclass, kept in `settings.json` and compared on resume. Raises
+    UsageError if the folder belongs to a run with other settings, NonFiniteError when a logged value is no longer
+    finite (the last checkpoint stays as it was).
+    """
+    main = accelerator.is_main_process
+    written = json_ready(record)
+    if main:
+        check_record(settings.out, written)
+    accelerator.wait_for_everyone()
+    start = resume(task, settings.out, accelerator.device)
+    end = min(settings.steps, settings.stop_after or settings.steps)
+    if main:
+        write_json(settings.out / "settings.json", written)
+        cut_log(settings.out / "log.jsonl", start)
+    with step_log(settings, enabled=main) as log, progress(settings, start, enabled=main) as bar:
+        meter = Meter()
+        for step in range(start, end):
+            meter.add(task.step(step))
+            done = step + 1
+            if done % settings.log_every == 0 or done == end:
+                values = meter.take(accelerator)
+                log(done, values)
+                bar(done, values)
+            if done % settings.save_every == 0 or done == end:
+                if main:
+                    save_checkpoint(settings.out / CHECKPOINT, {"step": done, "task": task.state()})
+                    sheet = settings.sheet_every > 0 and (done % settings.sheet_every == 0 or done == end)
+                    task.save(settings.out, done, sheet)
+                accelerator.wait_for_everyone()
+    return max(start, end)
+
+
+class Meter:
+    """Means of scalars between two log lines; nothing is synchronised with a GPU until they are taken."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+        self.since = time.monotonic()
+
+    def add(self, values: Mapping[str, Tensor | float]) -> None:
+        """Add the values of one step."""
+        self.count += 1
+        for key, value in values.items():
+            new = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
+            self.sums[key] = self.sums[key] + new if key in self.sums else new
+
+    def take(self, accelerator: Any) -> dict[str, float]:
+        """The means over steps and processes, and `seconds` a step; starts anew. Raises NonFiniteError."""
+        means = {}
+        for key, value in self.sums.items():
+            mean = accelerator.reduce(value.to(accelerator.device), reduction="mean") / self.count
+            means[key] = float(mean)
+            if not math.isfinite(means[key]):
+                raise NonFiniteError(
+                    f"Training diverged: {key} is {means[key]}. The last checkpoint is good: "
+                    "resume from it with a lower learning rate."
+                )
+        means["seconds"] = (time.monotonic() - self.since) / max(1, self.count)
+        self.sums, self.count, self.since = {}, 0, time.monotonic()
+        return means
+
+
+class Ema:
+    """A running mean of a network's parameters and buffers: w <- decay * w + (1 - decay) * new.
+
+    Early on the decay is (1 + n) / (10 + n) if that is smaller, so that the first values do not linger.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.count = decay, 0
+        self.shadow = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the present weights."""
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        self.count += 1
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                self.shadow[key].lerp_(value, 1 - decay)
+            else:
+                self.shadow[key].copy_(value)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"count": self.count, "shadow": self.shadow}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+        self.count = state["count"]
+        for key, value in state["shadow"].items():
+            self.shadow[key].copy_(value)
+
+
+def json_ready(value: Any) -> Any:
+    """A dataclass of settings as JSON values: paths become strings, tuples lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {k: json_ready(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def check_record(out: Path, record: dict[str, Any]) -> None:
+    """Raise UsageError if `out` cannot be written or belongs to a run with other settings."""
+    writable_folder(out, what="run folder")
+    if not (out / CHECKPOINT).exists():
+        return
+    before, now = _fixed(read_json(out / "settings.json")), _fixed(record)
+    differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    if differing:
+        key = differing[0]
+        raise UsageError(
+            f"{out} holds a run with {key} = {before.get(key)}, now it is {now.get(key)}: choose a new folder, or give "
+            "the same settings to go on with that run."
+        )
+
+
+def _fixed(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings that make a run what it is, as one flat table."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        if key in MAY_DIFFER:
+            continue
+        flat.update(_fixed(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+    return flat
+
+
+def resume(task: Task, out: Path, device: torch.device) -> int:
+    """Load the checkpoint of `out` into `task`; the step to go on with, 0 for a new run. Raises CheckpointError."""
+    file = out / CHECKPOINT
+    if not file.exists():
+        return 0
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        task.load_state(state["task"])
+        return int(state["step"])
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{file} cannot be resumed from ({reason}): start in a new folder.") from error
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """`state` to `path`, whole or not at all."""
+    with atomic_path(path) as part:
+        torch.save(state, part)
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop the lines after `step`: those steps are about to be done again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue  # a line cut short when the run was killed
+    with atomic_path(path) as part:
+        part.write_text("".join(kept), encoding="utf-8")
+
+
+@contextmanager
+def step_log(settings: LoopSettings, *, enabled: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """A function that writes a line of values to `log.jsonl` and, where it is installed, to TensorBoard."""
+    if not enabled:
+        yield lambda _step, _values: None
+        return
+    board = _tensorboard(settings.out / "tensorboard") if settings.tensorboard else None
+    with (settings.out / "log.jsonl").open("a", encoding="utf-8") as file:
+
+        def write(step: int, values: dict[str, float]) -> None:
+            file.write(json.dumps({"step": step, **{k: round(v, 7) for k, v in values.items()}}) + "\n")
+            file.flush()
+            if board:
+                for key, value in values.items():
+                    board.add_scalar(key, value, step)
+
+        try:
+            yield write
+        finally:
+            if board:
+                board.close()
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None  # JSON lines hold the same values
+    return SummaryWriter(str(folder))
+
+
+@contextmanager
+def progress(settings: LoopSettings, start: int, *, enabled: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """A function that moves a progress bar (with the time left) to a step and shows its values."""
+    if not enabled or settings.quiet:
+        yield lambda _step, _values: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=settings.steps, initial=start, desc="training", unit="step") as bar:
+
+        def move(step: int, values: dict[str, float]) -> None:
+            shown = {k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}
+            bar.set_postfix(shown, refresh=False)
+            bar.update(step - bar.n)
+
+        yield move

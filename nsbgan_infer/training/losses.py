@@ -1,0 +1,79 @@
+"""Losses of the decoders, all means over batch, colours and pixels (paper section 3.3, equation 9; spec 3.5)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from nsbgan_infer.errors import UsageError
+
+PixelLoss = Literal["l1", "charbonnier", "mse"]
+CHARBONNIER_EPSILON = 1e-3
+
+
+def pixel_loss(decoded: Tensor, picture: Tensor, name: PixelLoss = "l1") -> Tensor:
+    """The distance of two pictures (B, 3, H, W) as a scalar: |d|, sqrt(d^2 + 1e-6) or d^2, averaged."""
+    difference = decoded - picture
+    if name == "l1":
+        return difference.abs().mean()
+    if name == "charbonnier":
+        return torch.sqrt(difference.square() + CHARBONNIER_EPSILON**2).mean()
+    if name == "mse":
+        return difference.square().mean()
+    raise UsageError(f"Unknown pixel loss '{name}': use {', '.join(get_args(PixelLoss))}.")
+
+
+def generator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """The relativistic average loss of a generator; logits (B, 1), no gradient flows into `real`.
+
+    1/2 [ BCE(D(y) - mean D(y'), 0) + BCE(D(y') - mean D(y), 1) ] with y' the decoded pictures. The means run over all
+    processes (Jolicoeur-Martineau 2018).
+    """
+    real = real.detach()
+    return 0.5 * (_bce(real - global_mean(fake), 0.0) + _bce(fake - global_mean(real), 1.0))
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """The relativistic average loss of a discriminator: 1/2 [ BCE(D(y) - mean D(y'), 1) + BCE(D(y') - mean D(y), 0) ].
+
+    No gradient flows through the means (as the authors ran it).
+    """
+    from_fake, from_real = global_mean(fake.detach()), global_mean(real.detach())
+    return 0.5 * (_bce(real - from_fake, 1.0) + _bce(fake - from_real, 0.0))
+
+
+def global_mean(values: Tensor) -> Tensor:
+    """The mean over the batch and over all processes (equal batches), with gradients to every process."""
+    mean = values.mean()
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return mean
+    out: Tensor = _MeanOverProcesses.apply(mean)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _MeanOverProcesses(torch.autograd.Function):
+    """All-reduce to the mean. Its transpose is again the mean: each value enters every process's loss by 1 / n."""
+
+    @staticmethod
+    def forward(ctx: object, value: Tensor) -> Tensor:
+        """The mean of `value` over processes."""
+        return _reduced(value)
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        """The mean of the gradient over processes (gradients of the weights are averaged, not summed, afterwards)."""
+        return _reduced(gradients[0])
+
+
+def _reduced(value: Tensor) -> Tensor:
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value / dist.get_world_size()
+
+
+def _bce(logits: Tensor, label: float) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
