@@ -1,0 +1,71 @@
+"""Classifiers: they know real pictures, resize as Pillow does, and open no code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.evaluation.features import load_lite0, load_lite2, resize_bicubic, safe_state_dict, to_8_bit
+from nsbgan_infer.registry import load_classifier
+from nsbgan_infer.sources import centre_square, open_source, to_tensor
+
+
+@pytest.mark.parametrize("size", [(64, 64), (300, 200), (150, 260), (224, 224)])
+def test_resize_equals_pillow(size: tuple[int, int]) -> None:
+    noise = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    image = Image.fromarray(noise[0].permute(1, 2, 0).numpy())
+    expected = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC)).astype(int)
+    found = (resize_bicubic(noise, 224)[0].permute(1, 2, 0) * 255).round().int().numpy()
+    assert np.abs(found - expected).max() <= 1
+    assert np.abs(found - expected).mean() < 0.05
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
+def test_most_real_pictures_are_recognised(shared_data: Path, name: str) -> None:
+    classifier = load_classifier(name)
+    source = open_source(shared_data / "imagenet-dev-256px.zip")
+    pictures = torch.stack([to_tensor(centre_square(source.image(i), 256)) for i in range(12)])
+    scores = classifier(pictures)
+    assert scores.features.shape == (12, classifier.info.features)
+    assert torch.allclose(scores.probabilities.sum(1), torch.ones(12), atol=1e-5)
+    right = scores.logits.argmax(1) == torch.tensor([c if c is not None else -1 for c in source.classes[:12]])
+    assert right.float().mean() >= 0.75
+
+
+def test_a_row_depends_on_its_picture_alone() -> None:
+    classifier = load_lite0()
+    pictures = torch.rand(3, 3, 48, 64, generator=torch.Generator().manual_seed(2))
+    together = classifier(pictures)
+    alone = classifier(pictures[1:2])
+    assert torch.allclose(together.logits[1:2], alone.logits, atol=1e-4)
+    assert not classifier.training and not any(p.requires_grad for p in classifier.parameters())
+    assert not torch.allclose(together.logits[0], together.logits[1], atol=1e-2)
+
+
+def test_values_outside_the_range_are_clamped() -> None:
+    assert to_8_bit(torch.tensor([-1.0, 0.5, 2.0])).tolist() == [0, 128, 255]
+
+
+def test_the_two_judges_differ_in_name_and_resize_rule() -> None:
+    a, b = load_lite0().info, load_lite2().info
+    assert (a.name, a.resize) != (b.name, b.resize)
+    assert a.resize == "bicubic-antialias-224" and b.resize == "bicubic-antialias-260"
+
+
+def test_a_pickle_with_code_is_refused(tmp_path: Path) -> None:
+    class Bad:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (str(tmp_path / "ran"),))
+
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Bad(), protocol=2))
+    torch.save({"a": 1}, tmp_path / "number.pth")
+    for name in ("bad.pth", "number.pth", "absent.pth"):
+        with pytest.raises(CheckpointError):
+            safe_state_dict(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
