@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,55 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stylegan2_weights import AVERAGE, DEPTH, DIM, WIDTHS, public_checkpoint
 from torch import Tensor
 
 from nsbgan_infer.components import load_component, save_component
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config, config_f, from_public_layout
-
-WIDTHS, DIM, DEPTH = (6, 5, 4), 8, 3  # 16 x 16 pixels
-
-
-def public_checkpoint(seed: int = 0) -> dict[str, Tensor]:
-    """A `g_ema` with random numbers everywhere, fixed noise maps and FIR buffers included."""
-    g = torch.Generator("cpu").manual_seed(seed)
-
-    def rand(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=g)
-
-    fir = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 16
-    state = {"input.input": rand(1, WIDTHS[0], 4, 4)}
-    for i in range(1, DEPTH + 1):
-        state |= {f"style.{i}.weight": rand(DIM, DIM) * 100, f"style.{i}.bias": rand(DIM) * 10}
-
-    def conv(name: str, inputs: int, outputs: int, size: int) -> None:
-        state[f"{name}.conv.weight"] = rand(1, outputs, inputs, size, size)
-        state[f"{name}.conv.modulation.weight"] = rand(inputs, DIM)
-        state[f"{name}.conv.modulation.bias"] = 1 + 0.3 * rand(inputs)
-
-    def layer(name: str, inputs: int, outputs: int) -> None:
-        conv(name, inputs, outputs, 3)
-        state[f"{name}.noise.weight"] = rand(1)
-        state[f"{name}.activate.bias"] = rand(outputs)
-
-    layer("conv1", WIDTHS[0], WIDTHS[0])
-    conv("to_rgb1", WIDTHS[0], 3, 1)
-    state["to_rgb1.bias"] = rand(1, 3, 1, 1)
-    state["noises.noise_0"] = rand(1, 1, 4, 4)
-    for j, (below, width) in enumerate(pairwise(WIDTHS)):
-        layer(f"convs.{2 * j}", below, width)
-        layer(f"convs.{2 * j + 1}", width, width)
-        conv(f"to_rgbs.{j}", width, 3, 1)
-        state[f"to_rgbs.{j}.bias"] = rand(1, 3, 1, 1)
-        state[f"convs.{2 * j}.conv.blur.kernel"] = fir.clone()
-        state[f"to_rgbs.{j}.upsample.kernel"] = fir.clone()
-        for i in (1, 2):
-            state[f"noises.noise_{2 * j + i}"] = rand(1, 1, 8 << j, 8 << j)
-    return state
-
-
-AVERAGE = torch.linspace(-1, 1, DIM)
 
 
 @pytest.fixture(scope="module")
