@@ -50,6 +50,8 @@ def all_classes() -> tuple[ImageNetClass, ...]:
 def search(text: str) -> list[ImageNetClass]:
     """Classes that match `text`: the exact names if there are any, else those with a name that contains it."""
     want = _plain(text)
+    if not want:
+        return []
     exact = [c for c in all_classes() if any(_plain(n) == want for n in c.names)]
     return exact or [c for c in all_classes() if any(want in _plain(n) for n in c.names)]
 
