@@ -8,18 +8,18 @@ range (16 to 235) after a border of 4 pixels is cut, as super-resolution papers 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic
+from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
-from nsbgan_infer.encoders.wavelet import pad_to_multiple
-from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
+from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.evaluation.features import load_lite0, load_lite2
 from nsbgan_infer.evaluation.frechet import PairJudge
 from nsbgan_infer.sources import ImageSource, to_tensor
@@ -115,13 +115,11 @@ def reconstruct(decoder: Decoder, pictures: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises UsageError for a decoder that is not x4, NonFiniteError when it emits NaN or infinity.
     """
-    encoder, info = own_encoder(decoder), decoder.info
+    encoder = own_encoder(decoder)
     low = encoder(pictures)
-    height, width = pictures.shape[-2:]
-    decoded = decoder(pad_to_multiple(low, info.multiple))[..., :height, :width]
-    if not torch.isfinite(decoded).all():
-        raise NonFiniteError(f"The decoder {info.name} emitted NaN or infinity: try --dtype fp32.")
-    return quantise(decoded.float()), quantise(baseline(low, encoder).float())
+    device, dtype = _place(decoder)
+    decoded = decode(decoder, low.to(device, dtype)).to(low)
+    return quantise(decoded), quantise(baseline(low, encoder))
 
 
 def evaluate_decoder(
@@ -129,38 +127,42 @@ def evaluate_decoder(
     source: ImageSource,
     *,
     batch: int = 8,
-    device: torch.device | None = None,
-    progress: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> DecoderReport:
     """Measure `decoder` on all pictures of `source`, which may have different sizes, each side at least 32.
 
+    `batch` neighbours of one size are decoded together; `progress` is told how many pictures each batch had.
     Raises UsageError for a decoder that is not x4, ImageFileError for a picture that cannot be read or is too small.
     """
-    from tqdm.auto import tqdm
-
     own_encoder(decoder)
-    judges = _judges(device) if len(source) >= FD_LEAST else None
+    judges = _judges(decoder) if len(source) >= FD_LEAST else None
     sums, n = torch.zeros(4, dtype=torch.float64), 0
-    with tqdm(total=len(source), desc="4 decoders", unit="img", disable=None if progress else True) as bar:
-        for target in _batches(source, batch):
-            target = target.to(device) if device else target
-            decoded, plain = reconstruct(decoder, target)
-            psnr_y, similarity = y_scores(decoded, target)
-            mse = (decoded.double() - target.double()).square().mean((1, 2, 3))
-            base, _ = y_scores(plain, target)
-            sums += torch.stack((psnr_y, similarity, mse, base)).sum(1).cpu()
-            n += len(target)
-            for judge in judges or ():
-                judge.update(decoded, target)
-            bar.update(len(target))
+    for target in _batches(source, batch):
+        decoded, plain = reconstruct(decoder, target)
+        psnr_y, similarity = y_scores(decoded, target)
+        mse = (decoded.double() - target.double()).square().mean((1, 2, 3))
+        base, _ = y_scores(plain, target)
+        sums += torch.stack((psnr_y, similarity, mse, base)).sum(1)
+        n += len(target)
+        for judge in judges or ():
+            judge.update(decoded, target)
+        if progress:
+            progress(len(target))
     psnr_y, similarity, mse, base = (sums / n).tolist()
     lite0, lite2 = (j.distance() for j in judges) if judges else (None, None)
     return DecoderReport(psnr_y, similarity, mse, lite0, lite2, n, base)
 
 
-def _judges(device: torch.device | None) -> tuple[PairJudge, PairJudge]:
+def _place(decoder: Decoder) -> tuple[torch.device, torch.dtype]:
+    """Where a decoder's weights lie and what they are; the CPU and fp32 for one without weights."""
+    weights = next(decoder.parameters(), None) if isinstance(decoder, nn.Module) else None
+    return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
+
+
+def _judges(decoder: Decoder) -> tuple[PairJudge, PairJudge]:
     """Lite0, and Lite2 as the judge that no training saw. Raises MissingExtraError without the extra `eval`."""
-    lite0, lite2 = (PairJudge(load().to(device or "cpu")) for load in (load_lite0, load_lite2))
+    device = _place(decoder)[0]
+    lite0, lite2 = (PairJudge(load().to(device)) for load in (load_lite0, load_lite2))
     return lite0, lite2
 
 
