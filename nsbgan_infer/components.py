@@ -141,6 +141,14 @@ def load_component(path: Path, *, kind: str | None = None, name: str | None = No
     `kind` (sampler | decoder) refuses a component of another kind. Raises CheckpointError with one sentence for
     everything that can be wrong with the files.
     """
+    component = outline_component(path, kind=kind, name=name)
+    assert component.weights_file is not None
+    component.load_state_dict(read_tensors(component.weights_file), strict=True, assign=True)
+    return component.float().eval().requires_grad_(False)
+
+
+def outline_component(path: Path, *, kind: str | None = None, name: str | None = None) -> Component:
+    """What `load_component` would return, checked in the same way but on the `meta` device: no weights are read."""
     label = name or path.name
     file, config = _locate(path)
     header = read_header(file)
@@ -151,9 +159,8 @@ def load_component(path: Path, *, kind: str | None = None, name: str | None = No
         raise CheckpointError(f"{label} is a {component.kind}, but a {kind} is wanted here.")
     check_tensors(header, component.state_dict(), label=label)
     _check_same_config(component, header, path)
-    component.load_state_dict(read_tensors(file), strict=True, assign=True)
     component.weights_file = file
-    return component.float().eval().requires_grad_(False)
+    return component.eval().requires_grad_(False)
 
 
 def read_header(file: Path) -> dict[str, Any]:

@@ -214,7 +214,7 @@ class NsbPipeline:
             raise UsageError(f"Batch size {batch_size} is out of range: use at least 1.")
         if not requests:
             raise UsageError("No images were asked for.")
-        self._check_resolution(resolution)
+        self.stages_for(resolution)
         info = self.sampler.info
         strength = info.truncation if truncation is None else truncation
         mode = truncation_mode or info.truncation_mode
@@ -245,7 +245,7 @@ class NsbPipeline:
     @torch.inference_mode()
     def steps(self, latents: Latents, *, resolution: int | None = None) -> Iterator[tuple[str, Tensor]]:
         """Every intermediate of one batch by name, in order; the last is the picture."""
-        last = self._check_resolution(resolution)
+        last = self.stages_for(resolution)
         x = self.sampler(latents.to(self.device, self.dtype))  # (B, 3, r, r)
         check_finite(x, f"Step 2 (sampler {self.sampler.info.name})")
         yield "sample", x
@@ -269,8 +269,8 @@ class NsbPipeline:
         check_available(ids, available, self.sampler.info.name)
         return list(ids)
 
-    def _check_resolution(self, resolution: int | None) -> int:
-        """How many stages to run."""
+    def stages_for(self, resolution: int | None) -> int:
+        """How many stages to run for pictures of `resolution` (None: all). Raises UsageError listing those made."""
         if resolution is None:
             return len(self.stages)
         if resolution not in self.resolutions:
@@ -281,7 +281,7 @@ class NsbPipeline:
         return found + 1 - extra
 
     def _recipe(self, request: Request, latents: Latents, side: int, batch_size: int) -> Recipe:
-        decoders = [s.decoder for s in self.stages[: self._check_resolution(side)]]
+        decoders = [s.decoder for s in self.stages[: self.stages_for(side)]]
         parts = {self.sampler.info.name: self.sampler, **{d.info.name: d for d in decoders}}
         hashes = {name: weights_sha256(part) for name, part in parts.items()}
         return Recipe(

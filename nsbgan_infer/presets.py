@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nsbgan_infer.errors import unknown_name
+from nsbgan_infer.errors import CheckpointError, unknown_name
 
 if TYPE_CHECKING:
     from nsbgan_infer.encoders.base import Basis
@@ -59,6 +59,7 @@ _ROWS = (
     Preset("learned-p-64", "learned-p-64", (_p(0),), "64 -> 256, pixels", "table 1: 32.66 / 89.81 (ESRGAN-P)"),
     Preset("stylegan2-256-64", "stylegan2-256", (_w(2),), "StyleGAN2, 256 -> 64 -> 256", "table 10: 13.53 / 3.182"),
     Preset("embedded", "embedded-w-64", (_w(0), _w(1)), "20 classes, ships: 64 -> 256 -> 128 -> 512", ""),
+    Preset("embedded-p", "embedded-p-64", (_p(0), _p(1)), "20 classes, ships: the same in pixels", ""),
 )
 PRESETS = {p.name: p for p in _ROWS}
 
@@ -68,3 +69,28 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     return PRESETS[name]
+
+
+def default_preset(*, fetch: bool = False) -> tuple[str, str]:
+    """The preset meant where none is named, and the reason in one clause: BigGAN's weights if they are at hand, else
+    what ships. Asks the network for 3 seconds at most, and not at all offline.
+
+    `fetch` also fetches and converts the weights, falling back to what ships where that fails. Raises WorkError.
+    """
+    from nsbgan_infer.hub import is_offline
+    from nsbgan_infer.samplers.biggan_release import can_fetch, fetch_released, is_cached, release
+
+    name, ships = "pretrained-256-128", "embedded"
+    sampler = PRESETS[name].sampler
+    if is_cached(sampler):
+        return name, "BigGAN's weights are in the cache"
+    if is_offline():
+        return ships, "BigGAN's weights are not in the cache and the network is refused"
+    if not can_fetch(sampler):
+        return ships, "BigGAN's weights are not in the cache and cannot be fetched now"
+    if fetch:
+        try:
+            fetch_released(sampler)
+        except CheckpointError as error:
+            return ships, f"BigGAN's weights could not be had: {error}"
+    return name, f"BigGAN's weights can be fetched (once, {release(sampler).size / 1e6:.0f} MB)"

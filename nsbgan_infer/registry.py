@@ -8,7 +8,7 @@ its error and harms nobody. `NSBGAN_NO_PLUGINS=1` ignores them all.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -95,21 +95,34 @@ def discover_plugins() -> list[Plugin]:
     """Every entry point of our groups, by name, without importing any of them."""
     if os.environ.get("NSBGAN_NO_PLUGINS") == "1":
         return []
-    found: dict[tuple[str, str], Plugin] = {}
-    for kind in BUILT_IN:
-        for point in metadata.entry_points(group=f"nsbgan_infer.{kind}s"):
-            owner = point.dist.name if point.dist else "unknown"
-            error = None
-            if point.name in BUILT_IN[kind]:
-                error = f"the name {point.name} belongs to a built-in {kind}"
-            elif (kind, point.name) in found:
-                error = f"the name {point.name} is already taken by {found[kind, point.name].distribution}"
-            plugin = Plugin(point.name, kind, point.value, owner, error)
-            if error:
-                found[kind, f"{point.name} ({owner})"] = plugin
-            else:
-                found[kind, point.name] = plugin
-    return sorted(found.values(), key=lambda p: (p.kind, p.name))
+    found = {
+        Plugin(point.name, kind, point.value, point.dist.name if point.dist else "unknown")
+        for kind in BUILT_IN
+        for point in metadata.entry_points(group=f"nsbgan_infer.{kind}s")
+    }  # a set: a package that is found twice on the path is one
+    taken: dict[tuple[str, str], str] = {}
+    plugins = []
+    for plugin in sorted(found, key=lambda p: (p.kind, p.name, p.distribution, p.target)):
+        name, kind = plugin.name, plugin.kind
+        if name in BUILT_IN[kind]:
+            plugin = replace(plugin, error=f"the name {name} belongs to a built-in {kind}")
+        elif (kind, name) in taken:
+            plugin = replace(plugin, error=f"the name {name} is already taken by {taken[kind, name]}")
+        else:
+            taken[kind, name] = plugin.distribution
+        plugins.append(plugin)
+    return plugins
+
+
+def probe(plugin: Plugin) -> Plugin:
+    """The plug-in with `error` set if its code cannot be imported. This runs the code of another package."""
+    if plugin.error:
+        return plugin
+    try:
+        metadata.EntryPoint(plugin.name, plugin.target, f"nsbgan_infer.{plugin.kind}s").load()
+    except Exception as error:  # whatever its module does
+        return replace(plugin, error=f"{type(error).__name__}: {error}")
+    return plugin
 
 
 def entries(kind: Kind) -> dict[str, Entry]:
@@ -163,19 +176,37 @@ def _load(ref: str, kind: Kind) -> Any:
     from nsbgan_infer.components import load_component
 
     table = entries(kind)
+    if ref in table and table[ref].load:
+        return _make(table[ref])
+    if kind == "sampler" and (wheel := _wheel_layout(ref)):
+        return wheel
+    return load_component(component_path(ref, kind), kind=kind, name=ref if ref in table else None)
+
+
+def component_path(ref: str, kind: Kind) -> Path:
+    """The file or folder with the weights that `ref` means; a repository of the Hub is fetched. Raises as `load_*`."""
+    table = entries(kind)
     if ref in table:
-        if table[ref].load:
-            return _make(table[ref])
-        return load_component(shipped_file(ref), kind=kind, name=ref)
+        return shipped_file(ref)
     if ref.startswith("hf://"):
         from nsbgan_infer.hub import fetch_repo, parse_ref
 
         repo, revision = parse_ref(ref)
-        return load_component(fetch_repo(repo, revision=revision), kind=kind, name=ref)
+        return fetch_repo(repo, revision=revision)
     path = Path(ref).expanduser()
     if path.exists() or path.suffix or os.sep in ref:
-        return load_component(path, kind=kind)
+        return path
     raise unknown_name(kind, ref, table, hint=f"A {kind} is a name, a folder, a .safetensors file or hf://owner/repo.")
+
+
+def _wheel_layout(ref: str) -> Any:
+    """The BigGAN in a file, folder or repository as pytorch-pretrained-biggan has them, None if `ref` is no such."""
+    from nsbgan_infer.samplers.biggan_release import is_wheel_layout, load_from_hub, load_wheel_layout
+
+    if ref.startswith("hf://"):
+        return load_from_hub(ref)
+    path = Path(ref).expanduser()
+    return load_wheel_layout(path) if ref not in BUILT_IN["sampler"] and is_wheel_layout(path) else None
 
 
 def _make(entry: Entry) -> Any:

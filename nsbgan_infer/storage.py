@@ -7,6 +7,8 @@ folders (plain names only) and, for components without weights, their registry n
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,18 @@ from nsbgan_infer.files import check_plain_name, read_json, writable_folder, wri
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.presets import PRESETS, Preset
 from nsbgan_infer.registry import entries, load_decoder, load_sampler, manifest
+from nsbgan_infer.samplers.base import Sampler
 
 INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """How the parts of a pipeline are got: loaded, or only outlined (`plan`)."""
+
+    sampler: Callable[[str], Sampler] = load_sampler
+    decoder: Callable[[str], Decoder] = load_decoder
+    component: Callable[..., Component] = load_component
 
 
 def default_decoder(basis: Basis, use: str = "generate") -> str:
@@ -29,21 +41,29 @@ def default_decoder(basis: Basis, use: str = "generate") -> str:
     return str(name) if name else {"wavelet": "iwt", "pixel": "bicubic"}[basis]
 
 
-def load_pipeline(ref: str, *, sampler: str | None, decoder: str | None, revision: str | None) -> NsbPipeline:
+def load_pipeline(
+    ref: str,
+    *,
+    sampler: str | None = None,
+    decoder: str | None = None,
+    revision: str | None = None,
+    loaders: Loaders | None = None,
+) -> NsbPipeline:
     """See `NsbPipeline.from_pretrained`."""
+    loaders = loaders or Loaders()
     if ref in PRESETS:
-        pipeline = _from_preset(PRESETS[ref], sampler, decoder)
+        pipeline = _from_preset(PRESETS[ref], sampler, decoder, loaders)
     elif Path(ref).is_dir():
-        pipeline = _from_folder(Path(ref), sampler)
+        pipeline = _from_folder(Path(ref), sampler, loaders)
     elif ref.startswith("hf://") or re.fullmatch(r"[\w.-]+/[\w.-]+", ref):
         from nsbgan_infer.hub import fetch_repo, parse_ref
 
         repo, pinned = parse_ref(ref if ref.startswith("hf://") else f"hf://{ref}")
-        pipeline = _from_folder(fetch_repo(repo, revision=revision or pinned), sampler)
+        pipeline = _from_folder(fetch_repo(repo, revision=revision or pinned), sampler, loaders)
     else:
         raise unknown_name("pipeline", ref, PRESETS, hint="A pipeline is a preset, a folder or a Hub id owner/name.")
     if decoder and ref not in PRESETS:
-        pipeline = pipeline.with_decoder(decoder)
+        pipeline = pipeline.with_decoder(loaders.decoder(decoder))
     return pipeline
 
 
@@ -78,8 +98,8 @@ def _registered_name(decoder: Decoder) -> str:
     return name
 
 
-def _from_preset(preset: Preset, sampler: str | None, decoder: str | None) -> NsbPipeline:
-    given = load_sampler(sampler) if sampler else None
+def _from_preset(preset: Preset, sampler: str | None, decoder: str | None, loaders: Loaders) -> NsbPipeline:
+    given = loaders.sampler(sampler) if sampler else None
     loaded: dict[str, Decoder] = {}
     stages = []
     for row in preset.stages:
@@ -87,14 +107,14 @@ def _from_preset(preset: Preset, sampler: str | None, decoder: str | None) -> Ns
         basis = given.info.basis if given and not preset.stages[0].levels else row.basis
         name = decoder or (default_decoder(basis) if row.decoder == "default" else row.decoder)
         if name not in loaded:
-            loaded[name] = load_decoder(name)
+            loaded[name] = loaders.decoder(name)
         encoder = row.encoder(loaded[name].info.basis)
         stages.append(Stage(make_encoder(encoder) if encoder else None, loaded[name]))
-    drawn = given or load_sampler(preset.sampler)  # last: it may be a large download
+    drawn = given or loaders.sampler(preset.sampler)  # last: it may be a large download
     return NsbPipeline(drawn, stages, name=preset.name)
 
 
-def _from_folder(folder: Path, sampler: str | None) -> NsbPipeline:
+def _from_folder(folder: Path, sampler: str | None, loaders: Loaders) -> NsbPipeline:
     where = folder / INDEX
     index = read_json(where)
     loaded: dict[str, Any] = {}
@@ -105,14 +125,14 @@ def _from_folder(folder: Path, sampler: str | None) -> NsbPipeline:
             if "folder" in entry:
                 name = check_plain_name(entry["folder"], where)
                 loaded.setdefault(name, None)
-                loaded[name] = loaded[name] or load_component(folder / name, kind="decoder")
+                loaded[name] = loaded[name] or loaders.component(folder / name, kind="decoder")
             else:
                 name = check_plain_name(entry["name"], where)
-                loaded[name] = loaded.get(name) or load_decoder(name)
+                loaded[name] = loaded.get(name) or loaders.decoder(name)
             stages.append(Stage(make_encoder(row["encoder"]) if row["encoder"] else None, loaded[name]))
         part = folder / check_plain_name(index["sampler"], where)
         name = str(index.get("name", "custom"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{where} is not a pipeline's index (at {error}): save the pipeline again.") from error
-    drawn: Any = load_sampler(sampler) if sampler else load_component(part, kind="sampler")
+    drawn: Any = loaders.sampler(sampler) if sampler else loaders.component(part, kind="sampler")
     return NsbPipeline(drawn, stages, name=name)

@@ -1,0 +1,49 @@
+"""`nsbgan classes`: step 0, the classes that can be asked for."""
+
+from __future__ import annotations
+
+import click
+
+from nsbgan_infer.classes import ImageNetClass, all_classes, find_class, search
+from nsbgan_infer.cli.options import console_options
+from nsbgan_infer.cli.output import Console, table
+from nsbgan_infer.errors import UsageError
+
+
+@click.command("classes")
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option("--preset", metavar="NAME", help="Only the classes that this preset's sampler can draw.")
+@click.option("--sampler", metavar="REF", help="Only the classes that this sampler can draw.")
+@console_options
+def command(words: tuple[str, ...], preset: str | None, sampler: str | None, console: Console) -> None:
+    """List the ImageNet classes, or those whose name contains WORD (an id or a WordNet id also serves)."""
+    if preset and sampler:
+        raise UsageError("Give --preset or --sampler, not both.")
+    found = _matching(" ".join(words))
+    if preset or sampler:
+        drawn = _drawn_by(preset, sampler)
+        found = [c for c in found if c.id in drawn]
+        if not found:
+            raise UsageError(
+                f"{sampler or preset} cannot draw '{' '.join(words)}': leave out the word to see its list."
+            )
+    rows = [(str(c.id), c.wnid, ", ".join(c.names)) for c in found]
+    value = [{"id": c.id, "wnid": c.wnid, "names": list(c.names)} for c in found]
+    console.result({"classes": value}, table(rows))
+
+
+def _matching(text: str) -> list[ImageNetClass]:
+    if not text:
+        return list(all_classes())
+    return search(text) or [find_class(text)]  # an id, a WordNet id, or an error with near names
+
+
+def _drawn_by(preset: str | None, sampler: str | None) -> set[int]:
+    from nsbgan_infer.plan import outline_sampler
+    from nsbgan_infer.presets import find_preset
+
+    name = sampler or find_preset(str(preset)).sampler
+    classes = outline_sampler(name).info.classes
+    if classes is None:
+        raise UsageError(f"The sampler {name} draws without classes.")
+    return set(classes)

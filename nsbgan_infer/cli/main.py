@@ -1,0 +1,149 @@
+"""The command `nsbgan`: a table of sub-commands, each imported when it is used, and errors turned into exit codes.
+
+0: done. 2: something was wrong before work started. 1: something failed during it. 130: stopped by Ctrl-C. Errors are
+one sentence on standard error; `NSBGAN_DEBUG=1` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from nsbgan_infer.errors import NsbError, unknown_name
+
+# sub-command -> module of nsbgan_infer.cli that holds it as `command`; such a module imports nothing heavy at its top
+COMMANDS = {
+    "generate": "generate",
+    "upscale": "upscale",
+    "evaluate": "evaluate",
+    "regenerate": "regenerate",
+    "classes": "classes",
+    "models": "models",
+    "plan": "plan",
+    "inspect": "inspect",
+    "convert": "convert",
+    "interpolate": "interpolate",
+    "plugins": "plugins",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use and whose errors are one sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"nsbgan_infer.cli.{COMMANDS[cmd_name]}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise unknown_name("command", args[0], COMMANDS, hint="See `nsbgan -h`.")
+        return super().resolve_command(ctx, args)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        def work() -> Any:
+            return super(LazyGroup, self).main(
+                args=args,
+                prog_name=prog_name,
+                complete_var=complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
+
+        if not standalone_mode:
+            return work()
+        sys.exit(exit_code(work))
+
+
+def exit_code(work: Callable[[], Any]) -> int:
+    """Run `work`; say what went wrong on standard error in one sentence and return the exit code."""
+    try:
+        result = work()
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "nsbgan"
+        return _failed(error, f"{error.format_message()} See `{command} -h`.", error.exit_code)
+    except click.ClickException as error:
+        return _failed(error, error.format_message(), error.exit_code)
+    except NsbError as error:
+        return _failed(error, str(error), error.exit_code)
+    except Exception as error:
+        return _failed(error, _unexpected(error), 1)
+    return result if isinstance(result, int) else 0  # click returns the code of ctx.exit()
+
+
+def _failed(error: Exception, sentence: str, code: int) -> int:
+    if os.environ.get("NSBGAN_DEBUG") == "1":
+        traceback.print_exception(error)
+    click.echo(f"nsbgan: error: {' '.join(sentence.split())}", err=True)
+    return code
+
+
+def _unexpected(error: Exception) -> str:
+    if "torch" in sys.modules:
+        from nsbgan_infer.decoders.tiling import is_out_of_memory
+
+        if is_out_of_memory(error):
+            return "Memory ran out: use a smaller --batch-size, a smaller --res or another device."
+    return f"Unexpected {type(error).__name__}: {error} (NSBGAN_DEBUG=1 shows where; please report it)."
+
+
+def _print_version(ctx: click.Context, _option: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from nsbgan_infer.cli.output import versions
+
+    click.echo("\n".join(f"{name} {version}" for name, version in versions().items()))
+    ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100},
+    epilog="Environment: NSBGAN_CACHE (where fetched weights are kept), NSBGAN_DEBUG=1 (tracebacks), "
+    "NSBGAN_NO_PLUGINS=1 (ignore plug-ins).",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of the parts and exit.",
+)
+def cli() -> None:
+    """Class-conditional 512 x 512 pictures on small compute.
+
+    A class id becomes a latent, a sampler turns it into a small picture, an encoder may shrink it to a low band, a
+    decoder turns the low band into the big picture.
+    """
+
+
+def run() -> None:
+    """The console script."""
+    from nsbgan_infer.cli.heap import keep_heap
+
+    keep_heap()
+    cli.main(prog_name="nsbgan")
