@@ -9,8 +9,8 @@ is not flip-symmetric (spec 8, row 10).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,15 +114,20 @@ class CropBatches:
         return int(_permutation(self.seed, epoch, len(self.pictures))[place])
 
 
-def prefetched(batches: Callable[[int], Tensor], start: int, end: int) -> Iterator[Tensor]:
-    """The batches of steps start..end-1, the next one being cut in a thread while the present one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(batches, start) if start < end else None
-        for step in range(start, end):
-            assert following is not None
-            batch = following.result()
-            following = pool.submit(batches, step + 1) if step + 1 < end else None
-            yield batch
+class Prefetched:
+    """The same batches, the next one being cut in a thread while the present one is used."""
+
+    def __init__(self, batches: Callable[[int], Tensor]) -> None:
+        self.batches = batches
+        self.pool = ThreadPoolExecutor(1)
+        self.following: tuple[int, Future[Tensor]] | None = None
+
+    def __call__(self, step: int) -> Tensor:
+        """The batch of a step; fastest if the steps come in order."""
+        expected = self.following is not None and self.following[0] == step
+        batch = self.following[1].result() if expected and self.following else self.batches(step)
+        self.following = (step + 1, self.pool.submit(self.batches, step + 1))
+        return batch
 
 
 _CACHE: dict[tuple[int, int, int], Tensor] = {}

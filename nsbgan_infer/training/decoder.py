@@ -17,9 +17,9 @@ from torch import Tensor
 from nsbgan_infer.components import Component, build_component, load_component, save_component
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
-from nsbgan_infer.errors import UsageError, unknown_name
+from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
 from nsbgan_infer.sources import open_source
-from nsbgan_infer.training.data import CropBatches, load_pictures
+from nsbgan_infer.training.data import CropBatches, Prefetched, load_pictures
 from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, make_accelerator, run_loop
 from nsbgan_infer.training.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
@@ -82,7 +82,14 @@ def make_network(settings: DecoderSettings) -> Component:
         torch.manual_seed(settings.loop.seed)
         network = build_component(config)
     if settings.start:
-        network.load_state_dict(load_component(Path(settings.start), kind="decoder").state_dict())
+        given = load_component(Path(settings.start), kind="decoder")
+        try:
+            network.load_state_dict(given.state_dict())
+        except RuntimeError:
+            raise CheckpointError(
+                f"The weights in {settings.start} do not fit a {settings.arch} of these blocks and channels: "
+                "start from a decoder of the same shape."
+            ) from None
     return network
 
 
@@ -117,6 +124,7 @@ class DecoderTask:
         decoder = cast(Decoder, self.network)
         self.encoder = encoder_of(decoder)
         self.batches = open_batches(settings, settings.crop * decoder.info.scale, accelerator)
+        self.next_batch = Prefetched(self.batches)
         self.network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = make_optimiser(self.network, settings.optimiser, lr=settings.lr, betas=settings.betas)
         self.ema = Ema(self.network, settings.ema) if settings.ema else None
@@ -126,7 +134,7 @@ class DecoderTask:
         settings = self.settings
         rate = settings.schedule.rate(settings.lr, step, settings.loop.steps)
         set_rate(self.optimiser, rate)
-        picture = self.batches(step).to(self.accelerator.device, memory_format=torch.channels_last)
+        picture = self.next_batch(step).to(self.accelerator.device, memory_format=torch.channels_last)
         low_band = self.encoder(picture)
         with autocast(self.accelerator.device, settings.loop.precision):
             decoded = self.network(low_band)

@@ -48,10 +48,14 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 def global_mean(values: Tensor) -> Tensor:
     """The mean over the batch and over all processes (equal batches), with gradients to every process."""
-    mean = values.mean()
+    return mean_over_processes(values.mean())
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, the same everywhere, with gradients to every process."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return mean
-    out: Tensor = _MeanOverProcesses.apply(mean)  # type: ignore[no-untyped-call]
+        return value
+    out: Tensor = _MeanOverProcesses.apply(value)  # type: ignore[no-untyped-call]
     return out
 
 
