@@ -7,6 +7,7 @@ The class of a picture is the WordNet id in its path (`n02099601/NAME.webp`), el
 from __future__ import annotations
 
 import io
+import os
 import re
 import tarfile
 import zipfile
@@ -19,10 +20,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from nsbgan_infer.classes import all_classes
+from nsbgan_infer.classes import NUM_CLASSES, all_classes
 from nsbgan_infer.errors import ImageFileError, NsbError, UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow's names; it would hand PostScript to another program
+BYTES_LIMIT = 512 << 20  # of one picture's file inside an archive
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,12 @@ class ImageSource:
         return len(self.names)
 
     def image(self, index: int) -> Image.Image:
-        """Picture `index` as RGB. Raises ImageFileError naming the file if it cannot be decoded."""
-        return decode_image(self.read(index), self.names[index])
+        """Picture `index` as RGB. Raises ImageFileError naming the file if it cannot be read or decoded."""
+        try:
+            data = self.read(index)
+        except OSError as error:
+            raise ImageFileError(f"{self.names[index]} cannot be read: {error.strerror or error}.") from error
+        return decode_image(data, self.names[index])
 
 
 def open_source(paths: str | Path | Sequence[str | Path]) -> ImageSource:
@@ -60,17 +67,31 @@ def open_source(paths: str | Path | Sequence[str | Path]) -> ImageSource:
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:
-    """Bytes of a picture -> RGB image, turned upright. Raises ImageFileError naming `name`."""
+    """Bytes of a picture -> RGB image, turned upright, transparent parts on white, 16-bit greys scaled to 8.
+
+    Raises ImageFileError naming `name` for what is damaged, of another format or a decompression bomb.
+    """
     from PIL import ImageOps
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image)
-            return upright.convert("RGB")
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise ImageFileError(f"{name} is refused: {error}") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise ImageFileError(f"{name} is not a picture that can be read ({error}): repair or remove it.") from error
+    except UnidentifiedImageError as error:
+        raise ImageFileError(f"{name} is no picture of a known format: repair or remove it.") from error
+    except Exception as error:  # Pillow's readers let almost any error out of a damaged file
+        reason = str(error) or type(error).__name__
+        raise ImageFileError(f"{name} is not a picture that can be read ({reason}): repair or remove it.") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip, not scale
+        return Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
 
 
 def centre_square(image: Image.Image, size: int) -> Image.Image:
@@ -106,20 +127,25 @@ def _open_one(path: Path) -> ImageSource:
     if not path.exists():
         raise UsageError(f"No such file or folder: {path}.")
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        names = [str(p.relative_to(path)) for p in files]
-        return _source(names, lambda i: files[i].read_bytes())
+        files = sorted(p for p in path.rglob("*") if _is_picture(p.name) and p.is_file())
+        names = [p.relative_to(path).as_posix() for p in files]
+        return _source(names, lambda i: files[i].read_bytes(), within=path.name)
     if path.suffix.lower() in SUFFIXES:
         return _source([path.name], lambda _i: path.read_bytes())
     try:
         if zipfile.is_zipfile(path):
-            archive = zipfile.ZipFile(path)
-            names = sorted(n for n in archive.namelist() if n.lower().endswith(SUFFIXES))
-            return _source(names, lambda i: _read_zip(archive, names[i]))
+            archive = _Zip(path)
+            names = sorted(n for n in archive.open().namelist() if _is_picture(n))
+            return _source(names, lambda i: archive.read(names[i]))
         if tarfile.is_tarfile(path):
             return _open_tar(path)
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except (zipfile.BadZipFile, tarfile.TarError, ValueError) as error:
+        raise UsageError(
+            f"{path} cannot be used as an archive of pictures ({error}): tar shards must not be compressed, and a "
+            "damaged file must be fetched again."
+        ) from error
     raise UsageError(f"{path} is neither a folder, a picture, a ZIP archive nor a tar shard of pictures.")
 
 
@@ -128,11 +154,13 @@ def _open_tar(path: Path) -> ImageSource:
     with tarfile.open(path, "r:") as tar:
         members = [m for m in tar.getmembers() if m.isfile()]
         labels = {
-            m.name.removesuffix(".cls"): int(tar.extractfile(m).read())  # type: ignore[union-attr]
+            m.name.removesuffix(".cls"): int(tar.extractfile(m).read(16))  # type: ignore[union-attr]
             for m in members
             if m.name.endswith(".cls")
         }
-    pictures = sorted((m for m in members if m.name.lower().endswith(SUFFIXES)), key=lambda m: m.name)
+    if wrong := [f"{k}.cls" for k, v in labels.items() if not 0 <= v < NUM_CLASSES]:
+        raise ValueError(f"{wrong[0]} holds no class id from 0 to {NUM_CLASSES - 1}")
+    pictures = sorted((m for m in members if _is_picture(m.name)), key=lambda m: m.name)
 
     def read(i: int) -> bytes:
         with path.open("rb") as file:
@@ -144,14 +172,35 @@ def _open_tar(path: Path) -> ImageSource:
     return ImageSource(source.names, classes, read)
 
 
-def _read_zip(archive: zipfile.ZipFile, name: str) -> bytes:
-    try:
-        return archive.read(name)
-    except zipfile.BadZipFile as error:
-        raise ImageFileError(f"{name} is damaged inside its archive ({error}): fetch the archive again.") from error
+class _Zip:
+    """A ZIP archive that every process opens for itself: a forked one shares the position in the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: tuple[int, zipfile.ZipFile] | None = None
+
+    def open(self) -> zipfile.ZipFile:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), zipfile.ZipFile(self.path)
+        return self._opened[1]
+
+    def read(self, name: str) -> bytes:
+        archive = self.open()
+        if archive.getinfo(name).file_size > BYTES_LIMIT:
+            raise ImageFileError(f"{name} unpacks to more than {BYTES_LIMIT:,} bytes and is refused.")
+        try:
+            return archive.read(name)
+        except Exception as error:  # wrong sums, unknown or encrypted members, damaged streams: a type for each
+            raise ImageFileError(f"{name} cannot be read from {self.path.name} ({error}).") from error
 
 
-def _source(names: Sequence[str], read: Callable[[int], bytes]) -> ImageSource:
+def _is_picture(name: str) -> bool:
+    """By its suffix; macOS adds `._NAME` twins that are none."""
+    return name.lower().endswith(SUFFIXES) and not name.rsplit("/", 1)[-1].startswith("._")
+
+
+def _source(names: Sequence[str], read: Callable[[int], bytes], *, within: str = "") -> ImageSource:
+    """The class is that of the WordNet id in a name, else in that of the folder `within` which all lie."""
     by_wnid = {c.wnid: c.id for c in all_classes()}
-    found = (re.search(r"n\d{8}", n) for n in names)
+    found = (re.search(r"n\d{8}", n) or re.search(r"n\d{8}", within) for n in names)
     return ImageSource(tuple(names), tuple(by_wnid.get(m[0]) if m else None for m in found), read)
