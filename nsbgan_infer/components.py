@@ -8,6 +8,7 @@ name and shape, and only then reads tensors: a malformed file costs nothing and 
 from __future__ import annotations
 
 import json
+import re
 import struct
 import types
 from collections.abc import Mapping
@@ -293,11 +294,18 @@ def _storable(tensor: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
 
 
 def weights_sha256(component: object) -> str | None:
-    """The SHA-256 of the file that a component was loaded from, None for one without a file."""
+    """The SHA-256 of the file that a component was loaded from, None for one without a file.
+
+    Of a converted checkpoint it is that of the original, since another machine may fold it with other last digits.
+    """
     file = getattr(component, "weights_file", None)
     return _sha256_once(file, file.stat().st_mtime_ns) if isinstance(file, Path) and file.is_file() else None
 
 
 @cache
 def _sha256_once(file: Path, _changed: int) -> str:
+    if file.suffix == ".safetensors":
+        original = (read_header(file).get("__metadata__") or {}).get("source_sha256")
+        if isinstance(original, str) and re.fullmatch(r"[0-9a-f]{64}", original):
+            return original
     return sha256_of(file)

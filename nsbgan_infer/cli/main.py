@@ -21,7 +21,6 @@ from nsbgan_infer.errors import NsbError, unknown_name
 COMMANDS = {
     "generate": "generate",
     "upscale": "upscale",
-    "evaluate": "evaluate",
     "regenerate": "regenerate",
     "classes": "classes",
     "models": "models",
@@ -30,6 +29,7 @@ COMMANDS = {
     "convert": "convert",
     "interpolate": "interpolate",
     "plugins": "plugins",
+    "evaluate": "evaluate",
 }
 
 

@@ -1,0 +1,93 @@
+"""`nsbgan models`: samplers, decoders and presets, where each comes from, its size and licence, and what is here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nsbgan_infer.cli.options import console_options
+from nsbgan_infer.cli.output import Console, size_text, table
+from nsbgan_infer.presets import PRESETS, Preset
+from nsbgan_infer.registry import Entry, Kind, discover_plugins, entries, manifest, weights_dir
+
+WHERE = {
+    "none": "no weights",
+    "shipped": "ships",
+    "released": "fetched once",
+    "package": "extra package",
+    "yours": "yours to give",
+    "plug-in": "plug-in",
+}
+
+
+@click.command("models")
+@console_options
+def command(console: Console) -> None:
+    """List samplers, decoders and presets: source, size, licence, and whether the weights are here.
+
+    Nothing is fetched or imported for it; `nsbgan plugins check` tries a plug-in.
+    """
+    kinds: tuple[Kind, ...] = ("sampler", "decoder", "classifier")
+    parts = {f"{kind}s": [_part(e) for e in entries(kind).values()] for kind in kinds}
+    presets = [_preset(p) for p in PRESETS.values()]
+    broken = [
+        {"name": p.name, "kind": p.kind, "package": p.distribution, "error": p.error}
+        for p in discover_plugins()
+        if p.error
+    ]
+    value = {**parts, "presets": presets, "broken_plugins": broken, "defaults": manifest().get("defaults", {})}
+    blocks = [_block(kind.capitalize(), [_row(p) for p in rows]) for kind, rows in parts.items()]
+    blocks.append(_block("Presets", [(p["name"], p["summary"], p["paper"]) for p in presets]))
+    if broken:
+        blocks.append(_block("Plug-ins that are not used", [(b["name"], b["package"], b["error"]) for b in broken]))
+    console.result(value, "\n\n".join(blocks))
+
+
+def _part(entry: Entry) -> dict[str, Any]:
+    """One sampler, decoder or classifier. `here`: it can be used now without the network (None: unknown)."""
+    row: dict[str, Any] = {
+        "name": entry.name,
+        "summary": entry.summary,
+        "source": entry.source,
+        "size": None,
+        "licence": "none" if entry.source == "none" else "unknown",
+        "here": {"none": True, "yours": False}.get(entry.source),
+        "url": None,
+    }
+    if entry.source == "shipped":
+        return row | _shipped(entry.name)
+    if entry.source == "released" and entry.kind == "sampler":
+        from nsbgan_infer.samplers.biggan_release import release
+
+        facts = release(entry.name)
+        return row | {"size": facts.size, "licence": facts.licence, "here": facts.cached, "url": facts.url}
+    return row
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    facts = manifest().get("components", {}).get(name)
+    file = weights_dir() / str(facts["file"]) if facts else None
+    if not facts or file is None or not file.is_file():
+        return {"here": False}
+    return {"size": file.stat().st_size, "licence": facts.get("licence", "unknown"), "here": True}
+
+
+def _preset(preset: Preset) -> dict[str, Any]:
+    stages = [{"basis": s.basis, "levels": s.levels, "decoder": s.decoder} for s in preset.stages]
+    return {
+        "name": preset.name,
+        "summary": preset.summary,
+        "sampler": preset.sampler,
+        "stages": stages,
+        "paper": preset.paper,
+    }
+
+
+def _row(part: dict[str, Any]) -> tuple[str, ...]:
+    here = {True: "here", False: "not here", None: "-"}[part["here"]]
+    return (part["name"], part["summary"], WHERE[part["source"]], size_text(part["size"]), here, part["licence"])
+
+
+def _block(title: str, rows: list[tuple[str, ...]]) -> str:
+    return f"{title}\n{table(rows, indent='  ')}"

@@ -1,0 +1,49 @@
+"""`nsbgan plugins`: the entry points that other packages bring, and whether a decoder keeps its promises."""
+
+from __future__ import annotations
+
+import click
+
+from nsbgan_infer.cli.options import console_options
+from nsbgan_infer.cli.output import Console, table
+from nsbgan_infer.errors import WorkError
+
+
+@click.group("plugins")
+def command() -> None:
+    """List plug-ins, or check a decoder against its contract."""
+
+
+@command.command("list")
+@console_options
+def list_command(console: Console) -> None:
+    """List what installed packages register, and what keeps each from being used. Runs their import code."""
+    from nsbgan_infer.registry import discover_plugins, probe
+
+    found = [probe(p) for p in discover_plugins()]
+    value = [
+        {"name": p.name, "kind": p.kind, "package": p.distribution, "target": p.target, "error": p.error} for p in found
+    ]
+    rows = [(p.name, p.kind, p.distribution, p.target, p.error or "usable") for p in found]
+    text = table(rows, header=("name", "kind", "package", "target", "state")) if rows else "No plug-ins are installed."
+    console.result({"plugins": value}, text)
+
+
+@command.command("check")
+@click.argument("name")
+@console_options
+def check_command(name: str, console: Console) -> None:
+    """Check the decoder NAME: range, shape, dtype, odd sizes, determinism, registration and tiles.
+
+    NAME is a plug-in's or built-in's name, a folder, a .safetensors file or spandrel:FILE. Exit code 1 if a promise is
+    broken.
+    """
+    from nsbgan_infer.decoders.conformance import check_decoder
+    from nsbgan_infer.registry import load_decoder
+
+    checks = check_decoder(load_decoder(name))
+    broken = [c for c in checks if not c.ok]
+    value = {"decoder": name, "ok": not broken, "checks": [c._asdict() for c in checks]}
+    console.result(value, table([("ok" if c.ok else "BROKEN", c.name, c.message) for c in checks]))
+    if broken:
+        raise WorkError(f"{name} breaks {len(broken)} of {len(checks)} promises: {', '.join(c.name for c in broken)}.")
