@@ -26,7 +26,15 @@ from nsbgan_infer.training.decoder import (
     save_decoder,
     write_sheet,
 )
-from nsbgan_infer.training.loop import Ema, autocast, average_gradients, make_accelerator, run_loop
+from nsbgan_infer.training.loop import (
+    Ema,
+    autocast,
+    average_gradients,
+    check_record,
+    json_ready,
+    make_accelerator,
+    run_loop,
+)
 from nsbgan_infer.training.losses import discriminator_loss, generator_loss, pixel_loss
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
 from nsbgan_infer.training.patch_discriminators import VggDiscriminator
@@ -158,6 +166,7 @@ def train_adversarial(settings: AdversarialSettings) -> Component:
     Raises UsageError, ImageFileError or CheckpointError before step 0, NonFiniteError if training diverges.
     """
     accelerator = make_accelerator(settings.loop.device)
+    check_record(settings.loop.out, json_ready(settings))  # before all pictures are decoded
     task = AdversarialTask(settings, accelerator)
     run_loop(task, settings.loop, settings, accelerator)
     return load_component(settings.loop.out)

@@ -20,7 +20,16 @@ from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
 from nsbgan_infer.sources import open_source
 from nsbgan_infer.training.data import CropBatches, Prefetched, load_pictures
-from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, make_accelerator, run_loop
+from nsbgan_infer.training.loop import (
+    Ema,
+    LoopSettings,
+    autocast,
+    average_gradients,
+    check_record,
+    json_ready,
+    make_accelerator,
+    run_loop,
+)
 from nsbgan_infer.training.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
 from nsbgan_infer.training.schedules import Schedule
@@ -196,6 +205,7 @@ def train_decoder(settings: DecoderSettings) -> Component:
     Raises UsageError, ImageFileError or CheckpointError before step 0, NonFiniteError if training diverges.
     """
     accelerator = make_accelerator(settings.loop.device)
+    check_record(settings.loop.out, json_ready(settings))  # before all pictures are decoded
     task = DecoderTask(settings, accelerator)
     run_loop(task, settings.loop, settings, accelerator)
     return load_component(settings.loop.out)

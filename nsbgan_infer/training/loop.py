@@ -137,7 +137,7 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
     if main:
         write_json(settings.out / "settings.json", written)
         cut_log(settings.out / "log.jsonl", start)
-    with step_log(settings, enabled=main) as log, progress(settings, start, enabled=main) as bar:
+    with step_log(settings, start, enabled=main) as log, progress(settings, start, enabled=main) as bar:
         meter = Meter()
         for step in range(start, end):
             meter.add(task.step(step))
@@ -290,12 +290,12 @@ def cut_log(path: Path, step: int) -> None:
 
 
 @contextmanager
-def step_log(settings: LoopSettings, *, enabled: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
+def step_log(settings: LoopSettings, start: int, *, enabled: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """A function that writes a line of values to `log.jsonl` and, where it is installed, to TensorBoard."""
     if not enabled:
         yield lambda _step, _values: None
         return
-    board = _tensorboard(settings.out / "tensorboard") if settings.tensorboard else None
+    board = _tensorboard(settings.out / "tensorboard", start) if settings.tensorboard else None
     with (settings.out / "log.jsonl").open("a", encoding="utf-8") as file:
 
         def write(step: int, values: dict[str, float]) -> None:
@@ -312,12 +312,12 @@ def step_log(settings: LoopSettings, *, enabled: bool) -> Iterator[Callable[[int
                 board.close()
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, start: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None  # JSON lines hold the same values
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=start)  # what was written after the checkpoint is hidden
 
 
 @contextmanager
