@@ -19,6 +19,7 @@ from nsbgan_infer.components import Component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.unet import Down, Up, double_conv
 from nsbgan_infer.encoders.lifting import idwt2
+from nsbgan_infer.errors import UsageError
 
 COLOURS = 3
 MULTIPLE = 8  # the first network pools 2h four times
@@ -95,3 +96,19 @@ def double(network: nn.Module, x: Tensor) -> Tensor:
     y = idwt2(x, None)  # linear, sample k at pixel 2k, the border repeated
     out: Tensor = y + network(y).to(x.dtype)  # under autocast the sum stays in fp32
     return out
+
+
+def join_networks(first: UNetP, second: UNetP) -> UNetP:
+    """One decoder of scale 4 from network 1 of `first` and network 2 of `second`, which may have been trained apart.
+
+    Takes name and licence from `second`. Raises UsageError if one lacks its network or they differ in width.
+    """
+    if "1" not in first.networks or "2" not in second.networks:
+        raise UsageError("Joining needs a unet-p with network 1 and one with network 2, in this order.")
+    a, b = first.config, second.config
+    if a.width != b.width:
+        raise UsageError(f"Network 1 has width {a.width}, network 2 has {b.width}: train them with the same width.")
+    joined = UNetP(UNetPConfig(b.name, b.width, (1, 2), b.licence))
+    for number, source in (("1", first), ("2", second)):
+        joined.networks[number].load_state_dict(source.networks[number].state_dict())
+    return joined.train(second.training)
