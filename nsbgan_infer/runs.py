@@ -1,0 +1,233 @@
+"""Bulk generation: a plan of (index, class, seed), cut into shards that depend on nothing but the plan.
+
+A run writes `plan.json` first and `manifest.jsonl` (a line an image: index, class, seed, file, offset, size, sha256)
+last. Between the two, each shard keeps a journal of its lines in the folder `.nsbgan`; a resumed run reads it, drops
+what is torn, and makes the batches that are missing. Batches are cut by the plan, never by where a run stopped, so a
+run that was killed and resumed ends byte-identical to one that was not. The network makes the next batch while
+threads encode the last one and one thread writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nsbgan_infer.errors import UsageError, WorkError
+from nsbgan_infer.files import read_json, writable_folder
+from nsbgan_infer.latents import LAST_SEED, TruncationMode
+from nsbgan_infer.pipeline import NsbPipeline, Output, Request
+from nsbgan_infer.shard_worker import (
+    WORK,
+    Failure,
+    Make,
+    Progress,
+    ShardWorker,
+    done_journal,
+    open_journal,
+    read_journal,
+    replace_text,
+)
+from nsbgan_infer.sinks import Encoding, Line, write_npz
+
+PLAN, MANIFEST = "plan.json", "manifest.jsonl"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made. Nothing else decides a byte of it.
+
+    `count` images over `classes` (None: an unconditional sampler). Without `uniform` each class gets the same number,
+    class by class, and image j of each class has seed `seed` + j. With `uniform` image i has seed `seed` + i and a
+    class drawn uniformly from `classes` by a hash of both. `settings` holds whatever else the bytes depend on (names,
+    weights, truncation, dtype, engine, versions): a run is only resumed with the same ones.
+    Raises UsageError for numbers that cannot work.
+    """
+
+    classes: tuple[int | None, ...]
+    count: int
+    resolution: int
+    seed: int = 0
+    uniform: bool = False
+    batch_size: int = 1
+    shard_size: int = 1000
+    encoding: Encoding = field(default_factory=Encoding)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not self.classes:
+            raise UsageError("A run needs at least one class and one image.")
+        if self.batch_size < 1 or self.shard_size < 1:
+            raise UsageError("Batch size and shard size must be at least 1.")
+        if not self.uniform and self.count % len(self.classes):
+            raise UsageError(f"{self.count} images cannot be shared evenly by {len(self.classes)} classes.")
+        last = self.seed + (self.count if self.uniform else self.count // len(self.classes)) - 1
+        if self.seed < 0 or last > LAST_SEED:
+            raise UsageError(f"The seeds {self.seed} to {last} leave the range 0 to {LAST_SEED}: begin lower.")
+
+    @property
+    def shards(self) -> range:
+        """The numbers of the shards."""
+        return range(-(-self.count // self.shard_size))
+
+    def shard(self, number: int) -> range:
+        """The indices of the images of one shard."""
+        return range(number * self.shard_size, min((number + 1) * self.shard_size, self.count))
+
+    def batches(self, number: int) -> Iterator[range]:
+        """The indices of each batch of one shard."""
+        indices = self.shard(number)
+        for start in range(0, len(indices), self.batch_size):
+            yield indices[start : start + self.batch_size]
+
+    def request(self, index: int) -> Request:
+        """Class and seed of image `index`."""
+        if not self.uniform:
+            place, j = divmod(index, self.count // len(self.classes))
+            return Request(self.classes[place], self.seed + j)
+        digest = hashlib.sha256(f"{self.seed}:{index}".encode()).digest()
+        return Request(self.classes[int.from_bytes(digest[:8], "big") % len(self.classes)], self.seed + index)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as `plan.json` holds it."""
+        plain: dict[str, Any] = json.loads(json.dumps({"format": 1, **asdict(self)}))
+        return plain
+
+
+def run(plan: Plan, folder: Path, make: Make, *, resume: bool = False, progress: Progress | None = None) -> None:
+    """Make every image of `plan` into `folder`, in this process.
+
+    Raises UsageError before any work (unwritable folder; a run is there already, or one with another plan) and
+    WorkError with one sentence when something fails during it; what is written stays and can be resumed.
+    """
+    if prepare(plan, folder, resume=resume):
+        return
+    failures: list[Failure] = []
+    for number in plan.shards:
+        failures += run_shard(plan, folder, number, make, progress=progress)
+    finish(plan, folder, failures)
+
+
+def pipeline_maker(
+    pipeline: NsbPipeline,
+    *,
+    truncation: float | None = None,
+    truncation_mode: TruncationMode | None = None,
+    resolution: int | None = None,
+) -> Make:
+    """The `make` of a pipeline: each batch of the plan is one batch of the pipeline."""
+
+    def make(requests: Sequence[Request]) -> Output:
+        stream = pipeline.stream(
+            requests,
+            truncation=truncation,
+            truncation_mode=truncation_mode,
+            resolution=resolution,
+            batch_size=len(requests),
+        )
+        return next(stream)
+
+    return make
+
+
+def prepare(plan: Plan, folder: Path, *, resume: bool) -> bool:
+    """Write `plan.json`, or compare it with the one that is there. True if the run is finished already.
+
+    Raises UsageError for a folder that cannot be written, a run that is there without `resume`, or another plan.
+    """
+    writable_folder(folder)
+    file = folder / PLAN
+    if not file.exists():
+        work = folder / WORK
+        _guard(lambda: work.mkdir(exist_ok=True), folder)
+        _guard(lambda: replace_text(work / f"{PLAN}.part", file, json.dumps(plan.to_dict(), indent=2) + "\n"), folder)
+        return False
+    if not resume:
+        raise UsageError(f"{folder} holds a run already: add --resume to go on with it, or choose another folder.")
+    check_same(read_json(file, limit=16 << 20), plan.to_dict(), folder)
+    if (folder / MANIFEST).exists():
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+        return True
+    (folder / WORK).mkdir(exist_ok=True)
+    return False
+
+
+def check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Raise UsageError naming the first setting in which the run in `folder` differs from the one asked for."""
+    for key in sorted(old.keys() | new.keys()):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            check_same(before, now, folder)
+        elif before != now:
+            raise UsageError(
+                f"{folder} holds a run with {key} {_short(before)}, not {_short(now)}: "
+                "resume it with its own options, or choose another folder."
+            )
+
+
+def run_shard(plan: Plan, folder: Path, number: int, make: Make, *, progress: Progress | None = None) -> list[Failure]:
+    """Make what is missing of one shard; returns the images that failed. `prepare` must have been called.
+
+    Raises WorkError when nothing can be written, or when one image after the other fails.
+    """
+    return _guard(lambda: ShardWorker(plan, folder, number, make, progress).run(), folder)
+
+
+def finish(plan: Plan, folder: Path, failures: Sequence[Failure] = ()) -> None:
+    """Join the journals to `manifest.jsonl` once every shard is done. Raises WorkError if `failures` is not empty."""
+    if failures:
+        raise WorkError(
+            f"{len(failures)} of {plan.count} images could not be made, first {failures[0]} "
+            f"The others are in {folder}: repeat the command with --resume to try the missing ones again."
+        )
+    _guard(lambda: _join(plan, folder), folder)
+
+
+def done(plan: Plan, folder: Path) -> int:
+    """How many images of a run the manifest or the journals name."""
+    if (folder / MANIFEST).exists():
+        return plan.count
+    journals = [(done_journal(folder, n), open_journal(folder, n)) for n in plan.shards]
+    return sum(len(read_journal(whole) or read_journal(begun)) for whole, begun in journals)
+
+
+def _join(plan: Plan, folder: Path) -> None:
+    work = folder / WORK
+
+    def shards() -> Iterable[tuple[int, list[Line]]]:
+        for number in plan.shards:
+            yield number, sorted(read_journal(done_journal(folder, number)), key=lambda line: line.index)
+
+    start: int | None = None
+    if plan.encoding.sink == "npz":
+        labelled = plan.classes[0] is not None
+        start = write_npz(folder, work, shards(), count=plan.count, side=plan.resolution, labelled=labelled)
+    part = work / f"{MANIFEST}.part"
+    with part.open("w", encoding="utf-8") as out:
+        for _number, lines in shards():
+            for line in lines:
+                joined = line if start is None else replace(line, offset=start + line.index * line.size)
+                out.write(joined.to_json())
+    part.replace(folder / MANIFEST)
+    shutil.rmtree(work)
+
+
+def _guard(work: Callable[[], T], folder: Path) -> T:
+    """`work`'s result; an OSError during it becomes one sentence."""
+    try:
+        return work()
+    except OSError as error:
+        raise WorkError(
+            f"Cannot write to {folder}: {error.strerror or error}. What is written is intact: repeat the command with "
+            "--resume once there is room."
+        ) from error
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
