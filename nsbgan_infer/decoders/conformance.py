@@ -182,7 +182,7 @@ def _registration(decoder: Decoder) -> Outcome:
     want, dy, dx = (_middle(t) for t in (want, dy, dx))
     slopes = torch.stack((dy, dx, torch.ones_like(dy)), dim=-1).flatten(0, 1)  # shift down, shift right, brightness
     fit = torch.linalg.lstsq(slopes, (want - out).flatten()[:, None]).solution.flatten()
-    down, right = fit[0].item(), fit[1].item()
+    down, right = (round(v, 2) + 0.0 for v in fit[:2].tolist())  # no "-0.00"
     text = f"sample k lies {down:+.2f} down and {right:+.2f} right of pixel {scale}k"
     centre = (scale - 1) / 2
     if max(abs(down - centre), abs(right - centre)) <= 0.3:

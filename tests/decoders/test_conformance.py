@@ -16,6 +16,8 @@ from nsbgan_infer.decoders.conformance import check_decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt, make_lanczos
 from nsbgan_infer.decoders.unet_p import UNetP, UNetPConfig
 from nsbgan_infer.decoders.unet_w import UNetW, UNetWConfig
+from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.registry import BUILT_IN, load_decoder
 
 GOOD = make_bicubic()
 INFO = replace(GOOD.info, name="plugin")
@@ -42,6 +44,16 @@ def test_the_built_in_interpolations_conform(make, scale: int) -> None:
     checks = check_decoder(make(scale))
     assert all(c.ok for c in checks), checks
     assert len(checks) == 12
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN["decoder"]))
+def test_whatever_is_registered_conforms(name: str) -> None:
+    """Every decoder whose weights ship keeps every promise, tiles included."""
+    try:
+        decoder = load_decoder(name)
+    except CheckpointError as error:
+        pytest.skip(str(error))
+    assert failures(decoder) == {}
 
 
 @pytest.mark.parametrize("model", [UNetW(UNetWConfig(width=4)), UNetP(UNetPConfig(width=2))], ids=["w", "p"])

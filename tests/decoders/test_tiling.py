@@ -78,6 +78,25 @@ def test_tiled_equals_whole(decoder, h: int, w: int, tile: int) -> None:
     torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)  # the halo is complete: only rounding differs
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+def test_networks_of_the_paper_tiled(scale: int) -> None:
+    """Narrow ones with random weights; blocks as deep as the declared halo covers in full."""
+    from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
+    from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
+
+    torch.manual_seed(0)
+    low = torch.rand(1, 3, 50, 41)
+    for decoder in (
+        SRResNet(SRResNetConfig(blocks=4, channels=8, scale=scale)),
+        SubbandDecoder(SubbandConfig(channels=8)),
+    ):
+        for parameter in decoder.parameters():
+            parameter.data.normal_(0, 0.08)
+        whole = decode(decoder.eval(), low)
+        assert (whole - make_iwt(decoder.info.scale)(low)).abs().max() > 0.02  # the network takes part
+        torch.testing.assert_close(decode(decoder, low, tile=12), whole, atol=GREY_LEVEL, rtol=0)
+
+
 def test_without_enough_overlap_tiles_differ() -> None:
     """So the test above does see seams."""
     low = torch.rand(1, 3, 40, 40)
