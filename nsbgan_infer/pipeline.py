@@ -244,16 +244,19 @@ class NsbPipeline:
 
     @torch.inference_mode()
     def steps(self, latents: Latents, *, resolution: int | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Every intermediate of one batch by name, in order; the last is the picture."""
+        """Every intermediate of one batch by name, in order; the last is the picture.
+
+        The networks run in the pipeline's dtype, the transforms between them in fp32, which costs nothing beside them.
+        """
         last = self.stages_for(resolution)
-        x = self.sampler(latents.to(self.device, self.dtype))  # (B, 3, r, r)
+        x = self.sampler(latents.to(self.device, self.dtype)).float()  # (B, 3, r, r)
         check_finite(x, f"Step 2 (sampler {self.sampler.info.name})")
         yield "sample", x
         for number, stage in enumerate(self.stages[:last], 1):
             if stage.encoder:
                 x = stage.encoder(x)  # (B, 3, r / 2^levels, ...)
                 yield f"low band {number}", x
-            x = decode(stage.decoder, x)  # (B, 3, scale * h, scale * w)
+            x = decode(stage.decoder, x.to(self.dtype)).float()  # (B, 3, scale * h, scale * w)
             yield f"decoded {number}", x
 
     def _class_ids(self, classes: str | int | Sequence[str | int] | None) -> list[int | None]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, table
+from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
+    from nsbgan_infer.evaluation.images import ImagesReport, Reference
+    from nsbgan_infer.evaluation.pictures import PictureSet
     from nsbgan_infer.evaluation.reconstruction import DecoderReport
 
 
@@ -68,6 +74,141 @@ def decoder_command(
         bar.step("4 decoders")
         report = evaluate_decoder(decoder, source, batch=batch_size, progress=bar.advance)
     console.result({"decoder": decoder.info.name, **asdict(report)}, _decoder_text(decoder.info.name, report))
+
+
+@command.command("images")
+@click.option(
+    "--fake",
+    required=True,
+    metavar="SRC",
+    help="The pictures to measure: a folder, ZIP, tar, npz, a run's "
+    "folder or manifest.jsonl, or preset:NAME (with --class, --per-class, --seed, --truncation, --res).",
+)
+@click.option("--real", metavar="SRC", help="Real pictures, as --fake, or a reference file (.safetensors).")
+@click.option(
+    "--measures",
+    default="fd-lite0,is-lite0",
+    metavar="LIST",
+    help="Of fid, is, kid, pr, fd-lite0, is-lite0, fd-lite2, is-lite2, swd, ms-ssim.",
+)
+@click.option(
+    "--size", type=click.IntRange(min=32), help="Bring all pictures to this side: short side resized, centre cropped."
+)
+@click.option("--allow-small", is_flag=True, help="Measure fewer than 2,048 pictures.")
+@click.option(
+    "--save-reference",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep the statistics of the real pictures as a .safetensors file for --real.",
+)
+@click.option(
+    "--inception",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The Inception weights of torch-fidelity. Default: $NSBGAN_FID_INCEPTION, the cache, or its address.",
+)
+@click.option("-c", "--class", "classes", multiple=True, metavar="CLASS", help="Of preset:NAME. Default: all it has.")
+@click.option("-n", "--per-class", type=click.IntRange(min=1), default=50, help="Pictures of each class.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Picture j of each class has seed SEED + j.")
+@click.option("--truncation", type=float, metavar="T", help="Above 0 and up to 1.")
+@click.option("--res", type=click.IntRange(min=1), metavar="SIDE", help="Stop after the stage that makes this size.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, help="Pictures judged together.")
+@click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--offline", is_flag=True, help="Never use the network.")
+@console_options
+def images_command(
+    fake: str,
+    real: str | None,
+    measures: str,
+    size: int | None,
+    allow_small: bool,
+    save_reference: Path | None,
+    inception: Path | None,
+    classes: tuple[str, ...],
+    per_class: int,
+    seed: int,
+    truncation: float | None,
+    res: int | None,
+    batch_size: int,
+    device: str,
+    offline: bool,
+    console: Console,
+) -> None:
+    """Measure pictures, against real ones where a measure needs them.
+
+    Every figure comes with its number of pictures. FID, IS, KID, precision and recall use the original Inception;
+    FD-lite0, FD-lite2 and their scores use EfficientNet-Lite, which needs no network.
+    """
+    from nsbgan_infer.devices import pick_device
+    from nsbgan_infer.evaluation.images import (
+        MEASURES,
+        Gathered,
+        Reference,
+        check_measures,
+        evaluate_images,
+        load_judges,
+    )
+    from nsbgan_infer.evaluation.pictures import open_pictures
+    from nsbgan_infer.evaluation.references import load_reference, make_reference
+    from nsbgan_infer.evaluation.references import save_reference as save
+    from nsbgan_infer.hub import set_offline
+
+    if offline:
+        set_offline()
+    names = check_measures([m.strip().lower() for m in measures.split(",") if m.strip()])
+    chosen = pick_device(device)
+    if fake.startswith("preset:"):
+        fakes = _made(fake.removeprefix("preset:"), classes, per_class, seed, truncation, res, chosen)
+    else:
+        fakes = open_pictures(fake, size=size)
+    reals: PictureSet | Reference | None = None
+    if real is not None:
+        given = Path(real)
+        reals = load_reference(given) if given.suffix == ".safetensors" else open_pictures(given, size=size)
+    if save_reference is not None and (isinstance(reals, Reference) or reals is None):
+        raise UsageError("There are no real pictures to make a reference of: give them with --real.")
+    if save_reference is not None and not any(MEASURES[m].needs == "moments" for m in names):
+        raise UsageError("A reference holds statistics for fid, fd-lite0 or fd-lite2: add one of these measures.")
+    judges = load_judges(names, inception=inception, device=chosen)
+    total = fakes.count + (reals.count if reals is not None and not isinstance(reals, Reference) else 0)
+    with console.bar(total) as bar:
+        bar.step("evaluate images")
+        report, seen = evaluate_images(
+            fakes, reals, names, judges, batch=batch_size, allow_small=allow_small, progress=bar.advance
+        )
+    if save_reference is not None and isinstance(seen, Gathered):
+        save(make_reference(seen), save_reference)
+    console.result(asdict(report), _images_text(report))
+
+
+def _made(
+    preset: str,
+    classes: tuple[str, ...],
+    per_class: int,
+    seed: int,
+    truncation: float | None,
+    resolution: int | None,
+    device: torch.device,
+) -> PictureSet:
+    """The pictures of a preset, made as they are measured."""
+    from nsbgan_infer.evaluation.pictures import pipeline_pictures
+    from nsbgan_infer.pipeline import NsbPipeline
+
+    pipeline = NsbPipeline.from_pretrained(preset).to(device)
+    wanted = list(classes) or (None if pipeline.sampler.info.classes is None else ["all"])
+    requests = pipeline.requests(wanted, per_class, seeds=seed)
+    return pipeline_pictures(pipeline, requests, truncation=truncation, resolution=resolution)
+
+
+def _images_text(report: ImagesReport) -> str:
+    rows = []
+    for measure, values in report.values.items():
+        counts = ", ".join(f"{k} {v}" for k, v in values.items() if k.startswith("n_") or k in ("pairs", "within"))
+        figures = {k: v for k, v in values.items() if isinstance(v, float)}
+        text = "  ".join(f"{v:.4g}" if k == "value" else f"{k} {v:.4g}" for k, v in figures.items())
+        rows.append((measure, text, counts))
+    against = f" against {report.real}" if report.real else ""
+    return f"{report.fake}{against}\n" + table(rows, header=("measure", "value", "pictures"))
 
 
 def _decoder_text(name: str, report: DecoderReport) -> str:

@@ -29,6 +29,7 @@ COMMANDS = {
     "convert": "convert",
     "interpolate": "interpolate",
     "plugins": "plugins",
+    "demo": "demo",
     "evaluate": "evaluate",
 }
 

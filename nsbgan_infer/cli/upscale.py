@@ -68,7 +68,7 @@ def command(
     IN is a photo, or a folder whose photos are taken. The photo is taken for the decoder's low band. It is turned
     upright; transparency and grey are kept, 16-bit grey becomes 8-bit.
     """
-    jobs = _jobs(inputs, out)
+    jobs = _jobs(inputs, out, "round-trip" if round_trip else "enlarged")
     from nsbgan_infer.photos import open_photo
 
     only = open_photo(jobs[0].source, max_pixels=max_pixels) if len(jobs) == 1 else None  # unreadable: before any work
@@ -91,7 +91,7 @@ def command(
         raise WorkError(f"{len(failed)} of {len(jobs)} photos could not be enlarged; the others are in {out}.")
 
 
-def _jobs(inputs: tuple[Path, ...], out: Path) -> list[Job]:
+def _jobs(inputs: tuple[Path, ...], out: Path, ending: str) -> list[Job]:
     """Where each photo goes. Raises UsageError before any work if that cannot be."""
     from nsbgan_infer.files import writable_folder
     from nsbgan_infer.images import format_of
@@ -101,7 +101,7 @@ def _jobs(inputs: tuple[Path, ...], out: Path) -> list[Job]:
     if into_folder:
         if out.suffix and not out.is_dir():
             raise UsageError(f"{len(sources)} photos do not go into one file: give a folder with --out, not {out}.")
-        jobs = [Job(p, out / f"{p.stem}_x4.png") for p in sources]
+        jobs = [Job(p, out / f"{p.stem}_{ending}.png") for p in sources]
     else:
         format_of(out)
         jobs = [Job(sources[0], out)]
