@@ -143,3 +143,10 @@ def safe_state_dict(file: Path) -> dict[str, Tensor]:
     if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()):
         raise CheckpointError(f"{file} should hold named tensors and nothing else: fetch it again.")
     return cast("dict[str, Tensor]", value)
+
+
+def load_inception() -> Classifier:
+    """Inception v3 as torchvision publishes it, the paper's classifier for rejection (see `inception`)."""
+    from nsbgan_infer.evaluation.inception import load_inception as load
+
+    return load()

@@ -1,0 +1,188 @@
+"""Sets of finished pictures to measure: a folder, ZIP or tar, an npz, a run's manifest, or a pipeline at work.
+
+All come out as batches (B, 3, H, W) uint8 of one size, read as they are asked for, so memory stays flat.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nsbgan_infer.errors import ImageFileError, UsageError
+from nsbgan_infer.evaluation.features import to_8_bit
+from nsbgan_infer.sources import centre_square, decode_image, open_source
+
+if TYPE_CHECKING:
+    from nsbgan_infer.latents import TruncationMode
+    from nsbgan_infer.pipeline import NsbPipeline, Request
+
+AS_THEY_ARE = "as they are"
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """`count` pictures of one size called `name`; `classes[i]` is the ImageNet id of picture i or None.
+
+    `prepare` says in words what was done to them; `batches(b)` yields (<= b, 3, H, W) uint8, in order, each time anew.
+    """
+
+    name: str
+    count: int
+    classes: tuple[int | None, ...]
+    prepare: str
+    batches: Callable[[int], Iterator[Tensor]]
+
+
+def open_pictures(path: str | Path, *, size: int | None = None) -> PictureSet:
+    """The pictures at `path`: a folder, ZIP, tar, npz (`arr_0`), `manifest.jsonl` or the folder of a run.
+
+    `size`: the short side is resized to it (antialiased bicubic) and the central square taken. Raises UsageError for
+    what is no such set, and ImageFileError while reading for a damaged picture or one of another size.
+    """
+    path = Path(path).expanduser()
+    if path.suffix == ".npz" and path.is_file():
+        name, classes, images = path.name, *_open_npz(path)
+    elif path.name == "manifest.jsonl" or (path / "manifest.jsonl").is_file():
+        name, classes, images = path.name, *_open_manifest(path if path.is_file() else path / "manifest.jsonl")
+    else:
+        source = open_source(path)
+        name, classes = path.name, source.classes
+
+        def images() -> Iterator[tuple[str, Image.Image]]:
+            return ((source.names[i], source.image(i)) for i in range(len(source)))
+
+    prepare = AS_THEY_ARE if size is None else f"centre square of {size}, bicubic, antialiased"
+    return PictureSet(name, len(classes), classes, prepare, lambda batch: _batches(images(), size, batch))
+
+
+def made_pictures(name: str, classes: tuple[int | None, ...], make: Callable[[int], Iterable[Tensor]]) -> PictureSet:
+    """Pictures that are made as they are asked for: `make(b)` yields batches (<= b, 3, H, W) nominally [0, 1], one
+    picture for each of `classes`, in order."""
+    return PictureSet(name, len(classes), classes, AS_THEY_ARE, lambda batch: map(to_8_bit, make(batch)))
+
+
+def pipeline_pictures(
+    pipeline: NsbPipeline,
+    requests: Sequence[Request],
+    *,
+    truncation: float | None = None,
+    truncation_mode: TruncationMode | None = None,
+    resolution: int | None = None,
+) -> PictureSet:
+    """The pictures that a pipeline makes of `requests`; arguments as in `NsbPipeline.stream`."""
+
+    def make(batch: int) -> Iterator[Tensor]:
+        outputs = pipeline.stream(
+            requests,
+            truncation=truncation,
+            truncation_mode=truncation_mode,
+            resolution=resolution,
+            batch_size=batch,
+        )
+        return (output.tensors for output in outputs)
+
+    return made_pictures(pipeline.name, tuple(r.class_id for r in requests), make)
+
+
+Named = Iterator[tuple[str, Image.Image]]
+
+
+def _batches(images: Named, size: int | None, batch: int) -> Iterator[Tensor]:
+    """8-bit batches; raises ImageFileError for the first picture of another size."""
+    waiting: list[Tensor] = []
+    first: tuple[int, int] | None = None
+    for name, image in images:
+        square = image if size is None else centre_square(image, size)
+        first = first or square.size
+        if square.size != first:
+            raise ImageFileError(
+                f"{name} is {square.width} x {square.height}, but those before it are {first[0]} x {first[1]}: "
+                "bring all to one size with --size."
+            )
+        waiting.append(torch.from_numpy(np.array(square, dtype=np.uint8)).permute(2, 0, 1))
+        if len(waiting) == batch:
+            yield torch.stack(waiting)
+            waiting = []
+    if waiting:
+        yield torch.stack(waiting)
+
+
+def _open_npz(path: Path) -> tuple[tuple[int | None, ...], Callable[[], Named]]:
+    """`arr_0` (N, H, W, 3) uint8, read row by row, and class ids in `arr_1` if it is there; no pickles."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if "arr_0.npy" not in names:
+                raise UsageError(
+                    f"{path} has no arr_0: expected (N, H, W, 3) uint8, as `np.savez(file, images)` writes."
+                )
+            with archive.open("arr_0.npy") as member:
+                shape, fortran, dtype = _npy_header(member)
+            labels = None
+            if "arr_1.npy" in names:
+                with archive.open("arr_1.npy") as member:
+                    labels = np.lib.format.read_array(member, allow_pickle=False)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as an npz ({error}): save it again.") from error
+    if len(shape) != 4 or shape[3] != 3 or fortran or dtype != np.uint8 or not shape[0]:
+        raise UsageError(f"{path}: arr_0 is {shape} {dtype}, expected (N, H, W, 3) uint8.")
+    known = labels is not None and labels.shape == (shape[0],) and np.issubdtype(labels.dtype, np.integer)
+    classes = tuple(int(c) if 0 <= c < 1000 else None for c in labels) if known and labels is not None else None
+
+    def images() -> Named:
+        row = shape[1] * shape[2] * shape[3]
+        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as member:
+            _npy_header(member)
+            for i in range(shape[0]):
+                data = member.read(row)
+                if len(data) != row:
+                    raise ImageFileError(f"{path} ends within picture {i}: save it again.")
+                yield f"{path.name}[{i}]", Image.frombytes("RGB", (shape[2], shape[1]), data)
+
+    return classes or (None,) * shape[0], images
+
+
+def _npy_header(member: zipfile.ZipExtFile | object) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    version = np.lib.format.read_magic(member)  # type: ignore[arg-type]
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(member)  # type: ignore[arg-type]
+
+
+def _open_manifest(path: Path) -> tuple[tuple[int | None, ...], Callable[[], Named]]:
+    """The lines of a run's manifest: `size` bytes at `offset` of `file` are an image file, or a row of an npz."""
+    from nsbgan_infer.sinks import Line
+
+    folder, lines = path.parent, []
+    try:
+        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                lines.append(Line.from_json(text))
+            except (ValueError, TypeError) as error:
+                raise UsageError(f"{path}, line {number}, is no line of a run's manifest ({error}).") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read {path}: {error}.") from error
+    if not lines:
+        raise UsageError(f"{path} names no pictures.")
+    classes = tuple(line.class_id for line in lines)
+    if lines[0].file.endswith(".npz"):
+        return classes, _open_npz(folder / lines[0].file)[1]
+
+    def images() -> Named:
+        for line in lines:
+            try:
+                with (folder / line.file).open("rb") as file:
+                    file.seek(line.offset)
+                    data = file.read(line.size)
+            except OSError as error:
+                raise ImageFileError(f"Cannot read {folder / line.file}: {error.strerror or error}.") from error
+            yield line.file, decode_image(data, line.file)
+
+    return classes, images
