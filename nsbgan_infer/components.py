@@ -11,7 +11,8 @@ import json
 import re
 import struct
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from importlib import import_module
@@ -22,6 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nsbgan_infer.errors import CheckpointError, UsageError, WorkError, unknown_name
 from nsbgan_infer.files import atomic_path, read_json, sha256_of, writable_folder, write_json
@@ -86,6 +88,36 @@ def build_component(config: Mapping[str, Any], *, where: str = "config") -> Comp
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{where} does not describe a {cls.__name__} that can be built: {reason}.") from error
+
+
+@contextmanager
+def empty_weights() -> Iterator[None]:
+    """Networks built in this context have shapes but no memory and no initial weights: these are about to be loaded."""
+    with torch.device("meta"), _NoInitialWeights():
+        yield
+
+
+SCALING = ("__truediv__", "div", "__mul__", "__rmul__", "mul", "normalize")
+
+
+class _NoInitialWeights(TorchFunctionMode):
+    """Leaves out what fills tensors with random numbers or scales them.
+
+    The numbers would be thrown away, and the first of these operations on the device "meta" imports torch's compiler,
+    which takes over a second.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        if func in (torch.randn, torch.rand):
+            return torch.empty(*args, **{k: v for k, v in kwargs.items() if k != "generator"})
+        if getattr(func, "__name__", "") in SCALING and not any(isinstance(a, Tensor) for a in args[1:]):
+            return args[0]
+        return func(*args, **kwargs)
 
 
 def parse_config(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
@@ -154,7 +186,7 @@ def outline_component(path: Path, *, kind: str | None = None, name: str | None =
     file, config = _locate(path)
     header = read_header(file)
     config = config or header_config(header, file)
-    with torch.device("meta"):
+    with empty_weights():
         component = build_component(config, where=str(file if file == path else path / "config.json"))
     if kind and component.kind != kind:
         raise CheckpointError(f"{label} is a {component.kind}, but a {kind} is wanted here.")
@@ -242,7 +274,7 @@ def _check_same_config(component: Component, header: Mapping[str, Any], path: Pa
     """The header of a folder's weights repeats its config.json: refuse a folder whose halves were written apart."""
     if not path.is_dir() or CONFIG_KEY not in header.get("__metadata__", {}):
         return
-    with torch.device("meta"):
+    with empty_weights():
         other = build_component(header_config(header, path / "model.safetensors"), where="the header of the weights")
     if component_config(other) != component_config(component):
         raise CheckpointError(

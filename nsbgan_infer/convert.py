@@ -23,6 +23,7 @@ from nsbgan_infer.components import (
     Component,
     build_component,
     check_tensors,
+    empty_weights,
     header_config,
     read_header,
     read_tensors,
@@ -180,7 +181,7 @@ def _load_strictly(component: Component, tensors: Mapping[str, Tensor], label: s
 
 def _build_own(checkpoint: Checkpoint, name: str, licence: str) -> Component:
     config = {k: v for k, v in checkpoint.beside["config"].items() if isinstance(k, str)}
-    with torch.device("meta"):
+    with empty_weights():
         component = build_component(config, where=f"the configuration in {name}")
     return _load_strictly(component, checkpoint.tensors, name)
 
@@ -224,7 +225,7 @@ def _build_srresnet(checkpoint: Checkpoint, name: str, licence: str) -> Componen
         )
     except ValueError as error:
         raise CheckpointError(f"{name} does not describe an SRResNet: {error}.") from error
-    with torch.device("meta"):
+    with empty_weights():
         component = SRResNet(config)
     return _load_strictly(component, tensors, name)
 

@@ -7,13 +7,22 @@ exit code 1 means that the work itself failed.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
 class NsbError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose. Its message is one line.
+
+    Messages quote files and names that others wrote: what a terminal would not print as a character (control
+    sequences, undecodable bytes) is replaced by `?`, line breaks by a space.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        line = re.sub(r"\s*[\r\n]+\s*", " ", str(message))
+        super().__init__("".join(c if c.isprintable() else "?" for c in line))
 
 
 class UsageError(NsbError):

@@ -120,7 +120,7 @@ def probe(plugin: Plugin) -> Plugin:
         return plugin
     try:
         metadata.EntryPoint(plugin.name, plugin.target, f"nsbgan_infer.{plugin.kind}s").load()
-    except Exception as error:  # whatever its module does
+    except (Exception, SystemExit) as error:  # whatever its module does
         return replace(plugin, error=f"{type(error).__name__}: {error}")
     return plugin
 
@@ -193,10 +193,21 @@ def component_path(ref: str, kind: Kind) -> Path:
 
         repo, revision = parse_ref(ref)
         return fetch_repo(repo, revision=revision)
-    path = Path(ref).expanduser()
+    path = _local(ref)
     if path.exists() or path.suffix or os.sep in ref:
         return path
     raise unknown_name(kind, ref, table, hint=f"A {kind} is a name, a folder, a .safetensors file or hf://owner/repo.")
+
+
+def _local(ref: str) -> Path:
+    """`ref` as a path that the system can look up, there or not."""
+    try:
+        path = Path(ref).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # too long a name; no home folder of that user
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"'{ref[:200]}' is no path that can be read: {reason}.") from error
+    return path
 
 
 def _wheel_layout(ref: str) -> Any:
@@ -205,7 +216,7 @@ def _wheel_layout(ref: str) -> Any:
 
     if ref.startswith("hf://"):
         return load_from_hub(ref)
-    path = Path(ref).expanduser()
+    path = _local(ref)
     return load_wheel_layout(path) if ref not in BUILT_IN["sampler"] and is_wheel_layout(path) else None
 
 
@@ -218,7 +229,7 @@ def _make(entry: Entry) -> Any:
         return point.load()()
     except NsbError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"The plug-in {entry.kind} '{entry.name}' ({entry.summary}) cannot be used "
             f"({type(error).__name__}: {error}): update or remove its package."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,6 +168,19 @@ def test_every_architecture_exists_and_is_built_from_its_defaults_without_memory
         assert all(b.is_meta for b in component.buffers())
         again = parse_config(type(component).Config, _through_json(component), where="here")
         assert again == component.config
+
+
+def test_building_without_weights_does_not_import_the_compiler() -> None:
+    script = """
+import sys
+from nsbgan_infer.components import ARCHITECTURES, build_component, empty_weights
+with empty_weights():
+    for arch in ARCHITECTURES:
+        build_component({"arch": arch} | ({"classes": [1, 207]} if arch == "learned" else {}))
+print(*(m for m in ("torch._dynamo", "sympy", "torchvision", "scipy", "matplotlib") if m in sys.modules))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
 
 
 def _through_json(component: Component) -> dict[str, object]:

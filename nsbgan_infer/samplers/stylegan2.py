@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component, check_tensors
+from nsbgan_infer.components import Component, check_tensors, empty_weights
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.base import SamplerInfo
@@ -207,7 +207,7 @@ def from_public_layout(
     dropped (noise comes from seeds); stored FIR kernels must be [1, 3, 3, 1]. Raises CheckpointError.
     """
     config = _config_of(g_ema, licence)
-    with torch.device("meta"):
+    with empty_weights():
         model = StyleGAN2(config)
     names = _public_names(config)
     shapes = {public: torch.empty(shape, device="meta") for public, (_, shape, _) in names.items()}

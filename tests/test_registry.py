@@ -1,0 +1,225 @@
+"""Names to parts: built-ins, plug-ins that are good, broken or in each other's way, files and folders."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsbgan_infer import registry
+from nsbgan_infer.components import save_component
+from nsbgan_infer.decoders.base import DecoderInfo
+from nsbgan_infer.errors import CheckpointError, NsbError, UnknownNameError, UsageError
+from nsbgan_infer.registry import (
+    BUILT_IN,
+    Plugin,
+    discover_plugins,
+    entries,
+    load_classifier,
+    load_decoder,
+    load_sampler,
+    probe,
+    shipped_file,
+)
+from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
+
+MODULE = """
+from nsbgan_infer.decoders.base import DecoderInfo
+
+
+class Doubler:
+    info = DecoderInfo("doubler", "pixel", 2, "MIT")
+
+    def __call__(self, low_band):
+        return low_band.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+class Makers:
+    make = Doubler
+
+
+def no_info():
+    return object()
+
+
+def fails():
+    raise RuntimeError("out of order")
+"""
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Put a distribution with entry points, and modules by name, on the path as pip would."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.delenv("NSBGAN_NO_PLUGINS", raising=False)
+    before = set(sys.modules)
+
+    def put(distribution: str, points: dict[str, dict[str, str]], **modules: str) -> None:
+        for name, text in modules.items():
+            (site / f"{name}.py").write_text(text)
+        info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = []
+        for kind, table in points.items():
+            lines += [f"[nsbgan_infer.{kind}s]", *(f"{k} = {v}" for k, v in table.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+    yield put
+    for name in set(sys.modules) - before:
+        if str(site) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def ours(plugins: list[Plugin], *distributions: str) -> list[Plugin]:
+    return [p for p in plugins if p.distribution in distributions]
+
+
+def test_a_plugin_is_listed_without_being_imported_and_used_by_its_name(install: Install) -> None:
+    install("doubler-package", {"decoder": {"doubler": "doubler_mod:Doubler"}}, doubler_mod=MODULE)
+    assert ours(discover_plugins(), "doubler-package") == [
+        Plugin("doubler", "decoder", "doubler_mod:Doubler", "doubler-package")
+    ]
+    assert entries("decoder")["doubler"].source == "plug-in" and "doubler" not in entries("sampler")
+    assert "doubler_mod" not in sys.modules
+    decoder = load_decoder("doubler")
+    assert decoder.info == DecoderInfo("doubler", "pixel", 2, "MIT")
+    assert decoder(torch.zeros(1, 3, 4, 5)).shape == (1, 3, 8, 10)
+
+
+def test_an_entry_point_may_name_a_nested_attribute_and_extras(install: Install) -> None:
+    install("p", {"decoder": {"nested": "m1:Makers.make", "extra": "m1:Doubler [gpu]"}}, m1=MODULE)
+    assert load_decoder("nested").info.name == "doubler"
+    assert load_decoder("extra").info.name == "doubler"
+
+
+BROKEN = {
+    "gone": ("nowhere_at_all:make", "No module named 'nowhere_at_all'"),
+    "syntax": ("bad_syntax:make", "SyntaxError"),
+    "raises": ("bad_raises:make", "ValueError: not today"),
+    "exits": ("bad_exits:make", "SystemExit"),
+    "attribute": ("m2:nothing", "nothing"),
+}
+BAD_MODULES = {
+    "bad_syntax": "def (",
+    "bad_raises": "raise ValueError('not today')",
+    "bad_exits": "import sys\nsys.exit(3)",
+    "m2": MODULE,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plugin_is_listed_with_its_error_and_harms_nobody(install: Install, name: str) -> None:
+    target, message = BROKEN[name]
+    install("broken", {"decoder": {name: target, "works": "m2:Doubler"}}, **BAD_MODULES)
+    listed = {p.name: probe(p) for p in ours(discover_plugins(), "broken")}
+    assert message in str(listed[name].error) and listed["works"].error is None
+    with pytest.raises(UsageError, match=rf"The plug-in decoder '{name}' \(from broken\) cannot be used") as caught:
+        load_decoder(name)
+    assert message in str(caught.value)
+    assert load_decoder("works").info.name == "doubler"
+    assert load_decoder("bicubic").info.name == "bicubic"
+
+
+def test_a_plugin_that_fails_when_made_or_has_no_info(install: Install) -> None:
+    table = {"fails": "m3:fails", "bare": "m3:no_info"}
+    install("p", {"decoder": table, "sampler": table}, m3=MODULE)
+    for load in (load_decoder, load_sampler):
+        with pytest.raises(UsageError, match="RuntimeError: out of order"):
+            load("fails")
+        with pytest.raises(UsageError, match="has no `info` of type"):
+            load("bare")
+
+
+def test_names_that_are_taken_stay_with_their_owner(install: Install) -> None:
+    install("aaa", {"decoder": {"mine": "m4:Doubler", "bicubic": "m4:Doubler"}}, m4=MODULE)
+    install("zzz", {"decoder": {"mine": "m4:no_info"}})
+    plugins = {(p.name, p.distribution): p for p in ours(discover_plugins(), "aaa", "zzz")}
+    assert plugins["mine", "aaa"].error is None
+    assert plugins["mine", "zzz"].error == "the name mine is already taken by aaa"
+    assert plugins["bicubic", "aaa"].error == "the name bicubic belongs to a built-in decoder"
+    assert probe(plugins["mine", "zzz"]) == plugins["mine", "zzz"]
+    assert load_decoder("mine").info.name == "doubler"
+    assert load_decoder("bicubic").info.name == "bicubic"
+
+
+def test_a_package_found_twice_on_the_path_is_one(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("twice", {"decoder": {"again": "m5:Doubler"}}, m5=MODULE)
+    other = tmp_path / "other"
+    other.symlink_to(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(other))
+    assert [p.error for p in ours(discover_plugins(), "twice")] == [None]
+
+
+def test_plugins_can_be_turned_off(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("p", {"decoder": {"doubler": "m6:Doubler"}}, m6=MODULE)
+    monkeypatch.setenv("NSBGAN_NO_PLUGINS", "1")
+    assert discover_plugins() == [] and "doubler" not in entries("decoder")
+    with pytest.raises(UnknownNameError, match="Unknown decoder 'doubler'"):
+        load_decoder("doubler")
+    assert "m6" not in sys.modules
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_built_in_names_are_plain_and_their_makers_exist(kind: registry.Kind) -> None:
+    from importlib.util import find_spec
+
+    for name, entry in BUILT_IN[kind].items():
+        assert name == entry.name and entry.kind == kind and entry.summary
+        if entry.load:
+            module, _, attribute = entry.load.partition(":")
+            spec = find_spec(module)
+            assert spec and spec.origin, entry.load
+            assert f"def {attribute}(" in Path(spec.origin).read_text(encoding="utf-8"), entry.load
+
+
+@pytest.mark.parametrize("name", ["iwt", "bicubic", "lanczos"])
+def test_decoders_without_weights_load_by_name(name: str) -> None:
+    assert load_decoder(name).info.name == name
+
+
+def test_unknown_names_suggest_near_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown decoder 'bicubik': did you mean bicubic\?"):
+        load_decoder("bicubik")
+    with pytest.raises(UnknownNameError, match=r"Unknown sampler 'biggan-deep-265': did you mean biggan-deep-256"):
+        load_sampler("biggan-deep-265")
+    with pytest.raises(UnknownNameError, match="Unknown classifier 'inception'"):
+        load_classifier("inception")
+
+
+@pytest.mark.parametrize(
+    "ref", ["no/such/folder", "missing.safetensors", "x" * 5000 + "/y", "nul\0byte/x", "", "~nobody-here/x", "/"]
+)
+def test_paths_that_are_not_there_give_one_sentence(ref: str) -> None:
+    for load in (load_decoder, load_sampler):
+        with pytest.raises(NsbError):
+            load(ref)
+
+
+def test_a_folder_and_a_file_load_by_path_and_by_kind(tmp_path: Path) -> None:
+    component = StyleGAN2(StyleGAN2Config(channels=(4,), style_dim=4, mapping_layers=1))
+    save_component(component, tmp_path / "part")
+    save_component(component, tmp_path / "part.safetensors")
+    for path in (tmp_path / "part", tmp_path / "part.safetensors"):
+        assert load_sampler(str(path)).info.resolution == 4
+        with pytest.raises(CheckpointError, match="is a sampler, but a decoder is wanted"):
+            load_decoder(str(path))
+
+
+def test_the_manifest_cannot_point_out_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for bad in ("../secret", "/etc/passwd", "a/b"):
+        monkeypatch.setattr(registry, "manifest", lambda bad=bad: {"components": {"resnet-w": {"file": bad}}})
+        with pytest.raises(CheckpointError, match="not a plain file name"):
+            shipped_file("resnet-w")
+    monkeypatch.setattr(registry, "manifest", dict)
+    with pytest.raises(CheckpointError, match="No weights of resnet-w ship with this version"):
+        shipped_file("resnet-w")
