@@ -225,9 +225,13 @@ def _paper_sampler(name: str) -> Component:
         from nsbgan_infer.samplers.stylegan2 import StyleGAN2, config_f
 
         return StyleGAN2(config_f(256))
-    from nsbgan_infer.samplers.learned import LearnedSampler, paper_config
+    from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
 
-    return LearnedSampler(paper_config(name))
+    classes = tuple(range(NUM_CLASSES))
+    if name == "learned-w-64":
+        return LearnedSampler(LearnedConfig(classes, name=name))
+    pixel = LearnedConfig(classes, "biggan", "pixel", z_dim=120, channels=64, shift=0.0, scale=1.0, name=name)
+    return LearnedSampler(pixel)
 
 
 def _built(make: Callable[[], Any]) -> Any:

@@ -38,9 +38,13 @@ def tiny_sampler(basis: str = "wavelet", *, name: str = "tiny", resolution: int 
     torch.manual_seed(0)
     config = LearnedConfig(
         classes=CLASSES,
+        form="lean",
         basis=basis,  # type: ignore[arg-type]
         resolution=resolution,
         z_dim=8,
+        code_dim=4,
+        choice_dim=4,
+        centres=3,
         class_dim=4,
         widths=(8,) * stages,
         shift=shift,

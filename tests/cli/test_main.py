@@ -1,0 +1,146 @@
+"""The command as a whole: help, versions, errors, exit codes, and what is imported for which sub-command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+from command import Run, process
+
+from nsbgan_infer.cli.main import COMMANDS, cli, exit_code
+from nsbgan_infer.errors import UsageError, WorkError
+
+LIGHT = [
+    "-h",
+    "--version",
+    "classes golden",
+    "classes --json",
+    "models --json",
+    "generate -h",
+    "classes nonsense",
+    "nonsense",
+]
+
+
+@pytest.mark.parametrize("arguments", LIGHT)
+def test_what_needs_no_network_does_not_import_torch(arguments: str) -> None:
+    code = (
+        "import sys\n"
+        "from nsbgan_infer.cli.main import cli\n"
+        "try:\n    cli.main(sys.argv[1:], prog_name='nsbgan')\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'huggingface_hub', 'pytorch_pretrained_biggan', 'scipy'} & sys.modules.keys()\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, nsbgan_infer; nsbgan_infer.find_class(207); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_exit_codes_and_streams_of_a_true_process() -> None:
+    good = process("classes", "207", "--json")
+    assert good.returncode == 0 and good.stderr == ""
+    assert json.loads(good.stdout)["classes"][0]["wnid"] == "n02099601"
+    bad = process("classes", "goldn", "retriever")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.startswith("nsbgan: error: No ImageNet class is called") and bad.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(run: Run, name: str) -> None:
+    text = run(name, "-h").stdout
+    assert text.startswith(f"Usage: nsbgan {name}")
+    assert run(name, "--help").stdout == text
+
+
+def test_the_group_lists_every_command_with_a_line(run: Run) -> None:
+    lines = run("-h").stdout.splitlines()
+    for name in COMMANDS:
+        assert any(line.strip().startswith(f"{name} ") and len(line.split()) > 2 for line in lines), name
+
+
+def test_versions_of_the_parts(run: Run) -> None:
+    import torch
+
+    text = run("--version").stdout
+    assert text.startswith("nsbgan-infer 0.") and f"torch {torch.__version__}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clases"], "did you mean classes"),
+        (["generate", "--clas", "207"], "No such option"),
+        (["generate", "--class", "207", "--per-class", "0"], "0 is not in the range"),
+        (["generate", "--class", "207", "--seed", "-1"], "-1 is not in the range"),
+        (["generate", "--class", "207", "--seed", "4294967296"], "is not in the range"),
+        (["generate", "--class", "207", "--format", "gif"], "'gif' is not one of"),
+        (["upscale"], "Missing argument"),
+        (["inspect", "no-such-file"], "does not exist"),
+    ],
+)
+def test_wrong_arguments_end_with_2_and_a_hint(run: Run, arguments: list[str], message: str) -> None:
+    assert message in run(*arguments, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UsageError("The tray is empty: refill it."), 2, "nsbgan: error: The tray is empty: refill it.\n"),
+        (WorkError("It fell\n  over."), 1, "nsbgan: error: It fell over.\n"),
+        (ZeroDivisionError("division by zero"), 1, "Unexpected ZeroDivisionError: division by zero"),
+        (MemoryError(), 1, "Memory ran out"),
+        (KeyboardInterrupt(), 130, ""),
+        (click.Abort(), 130, ""),
+    ],
+)
+def test_errors_become_one_sentence(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: F401  # memory errors are told apart only where torch is loaded
+
+    def fail() -> None:
+        raise error
+
+    assert exit_code(fail) == code
+    assert said in (text := capsys.readouterr().err) and "Traceback" not in text
+    monkeypatch.setenv("NSBGAN_DEBUG", "1")
+    exit_code(fail)
+    assert ("Traceback" in capsys.readouterr().err) == (code != 130)
+
+
+def test_as_a_library_the_group_raises(run: Run) -> None:
+    with pytest.raises(UsageError):
+        cli.main(["clases"], standalone_mode=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc gives memory back so eagerly")
+def test_the_heap_is_kept() -> None:
+    """Large blocks that are freed and taken again cost page faults only the first time."""
+    code = (
+        "import resource, sys\n"
+        "from nsbgan_infer.cli.heap import keep_heap\n"
+        "if keep_heap() is False: sys.exit(3)\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "bytearray(64 << 20)\n"
+        "before = faults()\n"
+        "for _ in range(10): bytearray(64 << 20)\n"
+        "sys.exit(faults() - before > 2000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    if done.returncode == 3:
+        pytest.skip("there is no glibc here, or malloc is tuned by the environment")
+    assert done.returncode == 0
+
+
+def test_a_tuned_malloc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nsbgan_infer.cli.heap import keep_heap
+
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
+    assert keep_heap() is False
