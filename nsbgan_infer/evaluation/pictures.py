@@ -63,6 +63,16 @@ def open_pictures(path: str | Path, *, size: int | None = None) -> PictureSet:
     return PictureSet(name, len(classes), classes, prepare, lambda batch: _batches(images(), size, batch))
 
 
+def join_pictures(sets: Sequence[PictureSet]) -> PictureSet:
+    """Several sets, prepared alike, as one."""
+
+    def batches(batch: int) -> Iterator[Tensor]:
+        return (part for one in sets for part in one.batches(batch))
+
+    classes = tuple(c for one in sets for c in one.classes)
+    return PictureSet(" + ".join(s.name for s in sets), len(classes), classes, sets[0].prepare, batches)
+
+
 def made_pictures(name: str, classes: tuple[int | None, ...], make: Callable[[int], Iterable[Tensor]]) -> PictureSet:
     """Pictures that are made as they are asked for: `make(b)` yields batches (<= b, 3, H, W) nominally [0, 1], one
     picture for each of `classes`, in order."""

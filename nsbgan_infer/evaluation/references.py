@@ -6,7 +6,9 @@ of the pictures; the tensors are `JUDGE.mean` (D,) and `JUDGE.covariance` (D, D)
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,11 +17,13 @@ from safetensors.torch import save_file
 
 from nsbgan_infer.components import read_header
 from nsbgan_infer.errors import CheckpointError, UsageError
-from nsbgan_infer.evaluation.features import ClassifierInfo
-from nsbgan_infer.evaluation.images import Gathered, Reference
+from nsbgan_infer.evaluation.features import Classifier, ClassifierInfo
+from nsbgan_infer.evaluation.images import LEAST, MEASURES, Gathered, Reference, check_reference, gather
+from nsbgan_infer.evaluation.pictures import PictureSet, join_pictures, open_pictures
 from nsbgan_infer.files import atomic_path, writable_folder
 
 KEY = "nsbgan_reference"
+PARTS = ("mean", "covariance")
 
 
 def make_reference(real: Gathered) -> Reference:
@@ -51,9 +55,6 @@ def save_reference(reference: Reference, path: Path) -> None:
         save_file(tensors, part, metadata={KEY: json.dumps(about)})
 
 
-PARTS = ("mean", "covariance")
-
-
 def load_reference(path: Path) -> Reference:
     """The statistics in `path`. Raises CheckpointError for a file that is damaged or no reference."""
     try:
@@ -74,3 +75,41 @@ def load_reference(path: Path) -> Reference:
             f"{path} is no reference of real pictures ({error}): make one with `nsbgan evaluate images "
             "--save-reference`."
         ) from error
+
+
+def real_pictures(paths: Sequence[str | Path], *, size: int | None = None) -> PictureSet | Reference:
+    """A reference file, or all pictures of the paths as one set. Raises UsageError or CheckpointError."""
+    if len(paths) == 1 and Path(paths[0]).suffix == ".safetensors":
+        return load_reference(Path(paths[0]))
+    return join_pictures([open_pictures(p, size=size) for p in paths])
+
+
+def statistics_of(
+    real: PictureSet | Reference,
+    name: str,
+    judge: Classifier,
+    *,
+    keep: Path,
+    allow_small: bool = False,
+    batch: int = 16,
+    progress: Callable[[int], None] | None = None,
+) -> Reference:
+    """The statistics of real pictures under the judge called `name` (inception | lite0 | lite2).
+
+    Gathered once and kept in the folder `keep`; read from there while name, number and preparation stay the same.
+    Raises UsageError for fewer than 2,048 pictures without `allow_small`, and for a reference made with another rule.
+    """
+    measure = next(m for m, row in MEASURES.items() if (row.judge, row.needs) == (name, "moments"))
+    count = real.n if isinstance(real, Reference) else real.count
+    if count < LEAST and not allow_small:
+        raise UsageError(f"{real.name} has {count} pictures: give {LEAST} or more, or add --allow-small.")
+    if isinstance(real, Reference):
+        check_reference(real, real.prepare, [measure], {name: judge})
+        return real
+    about = hashlib.sha256(json.dumps([real.name, real.count, real.prepare, asdict(judge.info)]).encode()).hexdigest()
+    file = keep / f"real-{name}-{about[:12]}.safetensors"
+    if file.is_file():
+        return load_reference(file)
+    found = make_reference(gather(real, [measure], {name: judge}, batch=batch, progress=progress))
+    save_reference(found, file)
+    return found
