@@ -28,6 +28,8 @@ COMMANDS = {
     "inspect": "inspect",
     "convert": "convert",
     "interpolate": "interpolate",
+    "train": "train",
+    "data": "data",
     "plugins": "plugins",
     "demo": "demo",
     "evaluate": "evaluate",

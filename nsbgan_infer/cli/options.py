@@ -67,7 +67,7 @@ class Files:
     save_steps: bool
 
 
-def _bundled(name: str, kind: type[Any], options: list[Decorator], fields: dict[str, str]) -> Decorator:
+def bundled(name: str, kind: type[Any], options: list[Decorator], fields: dict[str, str]) -> Decorator:
     """A decorator that adds `options` and hands them to the command as one `kind`, under `name`."""
 
     def decorate(command: Command) -> Command:
@@ -84,7 +84,7 @@ def _bundled(name: str, kind: type[Any], options: list[Decorator], fields: dict[
     return decorate
 
 
-console_options = _bundled(
+console_options = bundled(
     "console",
     Console,
     [
@@ -94,7 +94,7 @@ console_options = _bundled(
     {"json": "as_json", "quiet": "quiet"},
 )
 
-choice_options = _bundled(
+choice_options = bundled(
     "choice",
     Choice,
     [
@@ -120,7 +120,7 @@ choice_options = _bundled(
     {"preset": "preset", "pipeline": "pipeline", "sampler": "sampler", "decoder": "decoder", "offline": "offline"},
 )
 
-image_options = _bundled(
+image_options = bundled(
     "images",
     Images,
     [
@@ -161,7 +161,7 @@ image_options = _bundled(
     },
 )
 
-machine_options = _bundled(
+machine_options = bundled(
     "machine",
     Machine,
     [
@@ -172,7 +172,7 @@ machine_options = _bundled(
     {"device": "device", "dtype": "dtype", "batch_size": "batch_size"},
 )
 
-file_options = _bundled(
+file_options = bundled(
     "files",
     Files,
     [

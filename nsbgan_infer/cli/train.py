@@ -1,0 +1,174 @@
+"""`nsbgan train`: decoders, UNets and samplers, each from a preset with settings laid over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nsbgan_infer.cli.options import EXISTING, FOLDER, bundled, console_options
+from nsbgan_infer.cli.output import Console
+from nsbgan_infer.errors import UsageError
+
+PRESETS = ("paper", "authors", "small", "tiny")
+STARTED_FROM = {"esrgan-w": "resnet-w", "esrgan-p": "resnet-p", "subband-w-sharp": "subband-w"}  # second stage: first
+ARCHS = ("resnet-w", "resnet-p", "subband-w", "subband-w-fast", *STARTED_FROM)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every trainer is told: preset, run folder, settings over the preset, and whether to go on with a run."""
+
+    preset: str
+    out: Path
+    steps: int | None
+    seed: int | None
+    device: str | None
+    precision: str | None
+    config: Path | None
+    licence: str | None
+    resume: bool
+
+    def overrides(self, console: Console, *path: str, **own: Any) -> dict[str, Any]:
+        """The TOML file's settings with the options of the command line over them.
+
+        `path` is the table that holds `loop` and `licence` in the trainer's settings; `own` belongs there too.
+        """
+        from nsbgan_infer.training.overrides import read_overrides
+
+        loop = {"steps": self.steps, "seed": self.seed, "device": self.device, "precision": self.precision}
+        given: dict[str, Any] = {k: v for k, v in {"licence": self.licence, **own}.items() if v is not None}
+        given["loop"] = {k: v for k, v in loop.items() if v is not None} | ({"quiet": True} if console.quiet else {})
+        for key in reversed(path):
+            given = {key: given}
+        return merged(read_overrides(self.config) if self.config else {}, given)
+
+    def check(self) -> None:
+        """Raise UsageError if the folder holds a run and --resume is missing."""
+        if not self.resume and (self.out / "checkpoint.pt").exists():
+            raise UsageError(f"{self.out} holds a run: add --resume to go on with it, or choose another folder.")
+
+
+run_options = bundled(
+    "run",
+    Run,
+    [
+        click.option("--preset", type=click.Choice(PRESETS), default="small", help="Where settings start from."),
+        click.option("-o", "--out", type=FOLDER, required=True, help="The run folder; it can be used as a component."),
+        click.option("--steps", type=click.IntRange(min=1), help="Length of the run. Default: the preset's."),
+        click.option("--seed", type=click.IntRange(min=0), help="Default: 0."),
+        click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps. Default: auto."),
+        click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default: the preset's."),
+        click.option("--config", type=EXISTING, metavar="TOML", help="A file with settings to lay over the preset."),
+        click.option("--licence", metavar="TEXT", help="The licence of the weights, kept with them."),
+        click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one."),
+    ],
+    {name: name for name in ("preset", "out", "steps", "seed", "device", "precision", "config", "licence", "resume")},
+)
+data_option = click.option(
+    "--data", multiple=True, required=True, metavar="SRC", help="A folder, ZIP or tar of pictures. Repeat for more."
+)
+
+
+@click.group("train")
+def command() -> None:
+    """Train a decoder or a sampler (extra `train`); on several GPUs start it by `accelerate launch -m nsbgan_infer`.
+
+    A run can be stopped at any moment and gone on with by --resume. Its folder holds the weights as a component (use
+    it with --decoder or --sampler), settings.json, log.jsonl, TensorBoard files and sheets of pictures.
+    """
+
+
+@command.command("decoder")
+@click.option("--arch", type=click.Choice(ARCHS), default="subband-w", help="What to train.")
+@data_option
+@click.option("--start", type=EXISTING, help="The decoder to begin with; needed by the adversarial ones.")
+@click.option("--vgg", type=EXISTING, help="VGG-19's weights, for the paper's perceptual distance.")
+@run_options
+@console_options
+def decoder_command(
+    arch: str, data: tuple[str, ...], start: Path | None, vgg: Path | None, run: Run, console: Console
+) -> None:
+    """Train a decoder.
+
+    resnet-w, resnet-p, subband-w and subband-w-fast learn from the L1 distance. esrgan-w, esrgan-p and subband-w-sharp
+    are the adversarial stage that goes on from --start, a folder of resnet-w, resnet-p or subband-w.
+    """
+    run.check()
+    from nsbgan_infer.training.adversarial import train_adversarial
+    from nsbgan_infer.training.decoder import train_decoder
+    from nsbgan_infer.training.decoder_presets import adversarial_settings, decoder_settings
+
+    if arch in STARTED_FROM:
+        if start is None:
+            raise UsageError(f"{arch} goes on from a trained {STARTED_FROM[arch]}: give its folder with --start.")
+        settings = adversarial_settings(
+            run.preset,
+            arch=STARTED_FROM[arch],
+            start=start,
+            data=data,
+            out=run.out,
+            perceptual_file=str(vgg or ""),
+            overrides=run.overrides(console, "decoder", name=arch),
+        )
+        _report(run, console, lambda: train_adversarial(settings))
+        return
+    if vgg:
+        raise UsageError(f"--vgg is for the adversarial decoders, {arch} learns from the L1 distance.")
+    first = decoder_settings(
+        run.preset,
+        arch=arch,
+        data=data,
+        out=run.out,
+        overrides=run.overrides(console, start=str(start) if start else None),
+    )
+    _report(run, console, lambda: train_decoder(first))
+
+
+@command.command("unet")
+@click.option("--arch", type=click.Choice(["unet-w", "unet-p"]), default="unet-w", help="What to train.")
+@click.option("--level", type=click.IntRange(1, 2), required=True, help="1: the first doubling, 2: the second.")
+@click.option("--level1", type=EXISTING, help="For level 2: the trained level 1; the saved decoder holds both.")
+@data_option
+@run_options
+@console_options
+def unet_command(arch: str, level: int, level1: Path | None, data: tuple[str, ...], run: Run, console: Console) -> None:
+    """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
+    run.check()
+    from nsbgan_infer.training.unet import train_unet
+    from nsbgan_infer.training.unet_presets import unet_settings
+
+    settings = unet_settings(
+        run.preset,
+        arch=arch,
+        level=level,
+        data=data,
+        out=run.out,
+        level1=str(level1 or ""),
+        overrides=run.overrides(console),
+    )
+    _report(run, console, lambda: train_unet(settings))
+
+
+def _report(run: Run, console: Console, work: Callable[[], Any]) -> None:
+    """Train, and tell where the result lies (of several processes only the first tells)."""
+    component = work()
+    if os.environ.get("RANK", "0") != "0":
+        return
+    value = {"out": str(run.out), "kind": component.kind, "arch": component.arch}
+    use = f"--{component.kind} {run.out}"
+    console.result(value, f"{run.out}  use it with {use}")
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables, `over` on top of `under`."""
+    both = dict(under)
+    for key, value in over.items():
+        present = both.get(key)
+        nested = isinstance(present, Mapping) and isinstance(value, Mapping)
+        both[key] = merged(present, value) if nested else value  # type: ignore[arg-type]
+    return both
