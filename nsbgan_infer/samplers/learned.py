@@ -1,0 +1,153 @@
+"""Step 2, learned samplers: latents -> (B, 3, 64, 64), a low band or a small picture (paper 3.1.3, C.1; spec 5.1).
+
+One component for three forms of generator: `biggan` and `biggan-deep` (the paper's), and `lean`, which the embedded
+samplers use. A lean sampler stores codes of training pictures, a few dozen a class: part of z blends some of them, the
+rest moves away from the blend, and the generator draws the result (after IC-GAN, Casanova et al. 2021,
+arXiv:2109.05070, which conditions on stored instances too).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsbgan_infer.classes import NUM_CLASSES
+from nsbgan_infer.components import Component
+from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.latents import Latents
+from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.samplers.lean import LeanGenerator
+from nsbgan_infer.samplers.resnets import OUTPUTS, ResNetGenerator
+
+Form = Literal["lean", "biggan", "biggan-deep"]
+SHARPNESS = 24.0  # of the choice among stored codes: two to four of them share most of the weight
+
+
+@dataclass(frozen=True)
+class LearnedConfig:
+    """What a learned sampler is. Raises ValueError for values that do not fit together.
+
+    `classes` are the ImageNet ids of the columns of the class embedding. A raw low band, 2^levels times the gain-free
+    one, is normalised to (low + shift) / scale in [0, 1] (spec 1.7); the pixel basis uses shift 0 and scale 1.
+    `channels` and `depth` belong to the two BigGANs, `widths`, `code_dim`, `choice_dim` and `centres` to `lean`, whose
+    z_dim is code_dim + choice_dim.
+    """
+
+    classes: tuple[int, ...]
+    form: Form = "biggan-deep"
+    basis: Basis = "wavelet"
+    resolution: int = 64
+    levels: int = 2
+    z_dim: int = 128
+    class_dim: int = 128
+    channels: int = 128
+    depth: int = 2
+    widths: tuple[int, ...] = ()
+    code_dim: int = 0
+    choice_dim: int = 0
+    centres: int = 0
+    shift: float = 3.0
+    scale: float = 10.0
+    truncation: float = 1.0
+    name: str = "learned"
+    licence: str = "unknown"
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(Form):
+            raise ValueError(f"form {self.form!r} is none of {', '.join(get_args(Form))}")
+        if not self.classes or any(not 0 <= c < NUM_CLASSES for c in self.classes):
+            raise ValueError("classes must be ImageNet ids, at least one")
+        if self.form == "lean":
+            if self.z_dim != self.code_dim + self.choice_dim or min(self.code_dim, self.choice_dim, self.centres) < 1:
+                raise ValueError("a lean sampler needs centres and z_dim = code_dim + choice_dim")
+            if not self.widths or self.resolution != 4 * 2 ** (len(self.widths) - 1):
+                raise ValueError(f"{len(self.widths)} widths do not lead from 4 to {self.resolution} pixels")
+        elif self.resolution != 64 or self.channels % 4 or (self.form == "biggan" and self.z_dim % (len(OUTPUTS) + 1)):
+            raise ValueError("BigGANs draw 64 x 64, with channels a multiple of 4 and, for biggan, z_dim one of 5")
+        if self.scale <= 0:
+            raise ValueError("scale must be above 0")
+
+
+class LearnedSampler(Component):
+    """A generator with its normalisation undone: what leaves is gain-free, nominally [0, 1], unclamped."""
+
+    kind: ClassVar[str] = "sampler"
+    arch: ClassVar[str] = "learned"
+    Config = LearnedConfig
+
+    def __init__(self, config: LearnedConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.embed = nn.Linear(len(c.classes), c.class_dim, bias=False)
+        self.generator: LeanGenerator | ResNetGenerator
+        if c.form == "lean":
+            self.prior = CodePrior(len(c.classes), c.centres, c.code_dim, c.choice_dim)
+            self.generator = LeanGenerator(c.code_dim, c.class_dim, c.widths)
+        else:
+            deep = c.form == "biggan-deep"
+            self.generator = ResNetGenerator(c.z_dim, c.class_dim, c.channels, deep=deep, depth=c.depth)
+
+    @property
+    def info(self) -> SamplerInfo:
+        """Truncation is the standard deviation of z: what the authors did for their learned samplers (spec 5.4)."""
+        c: LearnedConfig = self.config
+        return SamplerInfo(c.name, c.basis, c.resolution, c.z_dim, c.classes, "std", c.truncation, c.licence)
+
+    def forward(self, latents: Latents) -> Tensor:
+        """`Latents` of batch B -> (B, 3, resolution, resolution). Weights of foreign classes in `y` are ignored."""
+        return self.draw(latents.z, latents.y[:, list(self.config.classes)])
+
+    def draw(self, z: Tensor, weights: Tensor) -> Tensor:
+        """`z` (B, z_dim) and weights over this sampler's own classes (B, len(classes)) -> sample."""
+        dtype = self.embed.weight.dtype
+        z, weights = z.to(dtype), weights.to(dtype)
+        code = self.prior(z, weights) if self.config.form == "lean" else z
+        return self.draw_code(code, weights)
+
+    def draw_code(self, code: Tensor, weights: Tensor) -> Tensor:
+        """What `draw` does once the code is known: for lean (B, code_dim), for the BigGANs z itself."""
+        return denormalised(self.generator(code, self.embed(weights)), self.config)
+
+
+class CodePrior(nn.Module):
+    """z (B, code_dim + choice_dim) and class weights (B, classes) -> codes (B, code_dim).
+
+    `mean` and `spread` (classes, code_dim); `offset` (classes, centres, code_dim): stored codes less their class's
+    mean; `keys` (centres, choice_dim): unit vectors. The direction of z's last part blends the stored codes whose keys
+    lie near it, with weights whose squares sum to 1, so that a blend is as far from the mean as a code is; z's first
+    part times `spread` is added, and that is what truncation shrinks. Smooth in z.
+    """
+
+    def __init__(self, classes: int, centres: int, code_dim: int, choice_dim: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(classes, code_dim), requires_grad=False)
+        self.spread = nn.Parameter(torch.ones(classes, code_dim), requires_grad=False)
+        self.offset = nn.Parameter(torch.zeros(classes, centres, code_dim), requires_grad=False)
+        self.keys = nn.Parameter(F.normalize(torch.randn(centres, choice_dim), dim=1), requires_grad=False)
+
+    def forward(self, z: Tensor, weights: Tensor) -> Tensor:
+        """The codes."""
+        code_dim = self.mean.shape[-1]
+        direction = F.normalize(z[:, code_dim:], dim=1)
+        blend = F.normalize(torch.softmax(SHARPNESS * direction @ self.keys.t(), 1), dim=1)  # (B, centres)
+        offset = torch.einsum("bk,bp,kpc->bc", weights, blend, self.offset)
+        return weights @ self.mean + offset + (weights @ self.spread) * z[:, :code_dim]
+
+
+def normalised(low: Tensor, config: LearnedConfig) -> Tensor:
+    """Gain-free low band (or picture) -> [-1, 1] over the range that `shift` and `scale` span (spec 1.7, norm11)."""
+    return (low * gain(config) + config.shift) * (2 / config.scale) - 1
+
+
+def denormalised(value: Tensor, config: LearnedConfig) -> Tensor:
+    """The inverse of `normalised`, in fp32."""
+    return ((value.float() + 1) * (config.scale / 2) - config.shift) / gain(config)
+
+
+def gain(config: LearnedConfig) -> float:
+    """How many times larger than the gain-free one a raw low band is: 2^levels; pixels: 1."""
+    return 2.0**config.levels if config.basis == "wavelet" else 1.0
