@@ -85,6 +85,9 @@ def exit_code(work: Callable[[], Any]) -> int:
         result = work()
     except (click.Abort, KeyboardInterrupt):
         return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)  # a group without a sub-command: its help is the answer
+        return error.exit_code
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "nsbgan"
         return _failed(error, f"{error.format_message()} See `{command} -h`.", error.exit_code)

@@ -9,9 +9,12 @@ from nsbgan_infer.cli.output import Console, table
 from nsbgan_infer.errors import WorkError
 
 
-@click.group("plugins")
-def command() -> None:
+@click.group("plugins", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """List plug-ins, or check a decoder against its contract."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_command)
 
 
 @command.command("list")
