@@ -7,7 +7,6 @@ All are frozen, in eval mode, and see the whole picture resized with antialiasin
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -130,16 +129,12 @@ def safe_state_dict(file: Path) -> dict[str, Tensor]:
     Raises CheckpointError if the file is missing, damaged, or holds something else than named tensors.
     """
     from nsbgan_infer.components import read_header, read_tensors
+    from nsbgan_infer.convert import read_pickle
 
     if file.suffix == ".safetensors":
         read_header(file)
         return read_tensors(file)
-    try:
-        value = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"Cannot read the weights {file}: {error.strerror or error}.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{file} is no plain file of weights, or damaged: fetch it again.") from error
+    value = read_pickle(file)
     if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()):
         raise CheckpointError(f"{file} should hold named tensors and nothing else: fetch it again.")
     return cast("dict[str, Tensor]", value)

@@ -39,7 +39,7 @@ class CountingJudge(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mix = 60 * torch.randn(12, 1000, generator=torch.Generator().manual_seed(0))
+        self.mix = 2 * torch.randn(12, 1000, generator=torch.Generator().manual_seed(0))
         self.seen = 0
 
     def forward(self, pictures: Tensor) -> Scores:
@@ -79,7 +79,7 @@ def test_points_follow_the_definitions(tmp_path: Path) -> None:
 def test_thresholds_of_one_pool_equal_separate_rejection(tmp_path: Path, mode: str) -> None:
     judge, tries = CountingJudge(), 4
     line = studio(tmp_path, judge)
-    found = sweep(line, WISHES, REAL, truncations=(1.0,), thresholds=(0.6, 0.3), mode=mode, max_tries=tries)
+    found = sweep(line, WISHES, REAL, truncations=(1.0,), thresholds=(0.8, 0.5), mode=mode, max_tries=tries)
 
     def draw(wishes: list[Wish]) -> tuple[Tensor, list[int]]:
         return torch.cat([p for p, _ in line._draw(wishes, 1.0)]), [0] * len(wishes)
@@ -92,7 +92,7 @@ def test_thresholds_of_one_pool_equal_separate_rejection(tmp_path: Path, mode: s
         assert point.n == len(accepted)
         assert point.short == len(WISHES) - len(accepted)
         assert point.draws == pytest.approx(sum(c.tries for c in chosen) / len(accepted))
-    assert [p.threshold for p in found.points[1:]] == [0.3, 0.6]
+    assert [p.threshold for p in found.points[1:]] == [0.5, 0.8]
     assert len(WISHES) >= found.points[1].n > found.points[2].n > 0
 
 
