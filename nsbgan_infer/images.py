@@ -149,7 +149,8 @@ def encode_image(
         exif = Image.Exif()
         if recipe:
             exif[EXIF_DESCRIPTION] = f"{KEY}:{recipe.to_json()}"
-        image.save(buffer, fmt.upper(), quality=quality, exif=exif)
+        profile = image.info.get("icc_profile", b"")  # PNG takes it by itself
+        image.save(buffer, fmt.upper(), quality=quality, exif=exif, icc_profile=profile)
     return buffer.getvalue()
 
 

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from nsbgan_infer.classes import NUM_CLASSES
-from nsbgan_infer.components import Component, outline_component
+from nsbgan_infer.components import Component, empty_weights, outline_component
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.tiling import extend
 from nsbgan_infer.errors import CheckpointError, OfflineError
@@ -235,7 +235,7 @@ def _paper_sampler(name: str) -> Component:
 
 
 def _built(make: Callable[[], Any]) -> Any:
-    with META:
+    with empty_weights():
         return make().eval().requires_grad_(False)
 
 
