@@ -1,7 +1,7 @@
 """Old checkpoints (.bin, .pth, .pt, foreign .safetensors) -> a component: a folder or one `.safetensors` file.
 
-The only place of the program's daily use that opens a pickle: `torch.load(weights_only=True)` with limits on sizes and
-without a second, laxer try. What the file holds is told from its tensors' names; every name and shape is then compared
+`read_pickle` is where the program opens pickles: `torch.load(weights_only=True)` with limits on sizes and without a
+second, laxer try. What the file holds is told from its tensors' names; every name and shape is then compared
 with the network's, and nothing is written before all of it fits.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -84,11 +85,13 @@ def read_checkpoint(source: Path) -> Checkpoint:
         header = read_header(source)
         own = {"config": header_config(header, source)} if CONFIG_KEY in header.get("__metadata__", {}) else {}
         return Checkpoint(unwrap(read_tensors(source), source).tensors, own)
-    return unwrap(read_pickle(source), source)
+    return unwrap(read_pickle(source, mmap=True), source)
 
 
-def read_pickle(source: Path, *, limit: int = SIZE_LIMIT) -> Any:
+def read_pickle(source: Path, *, limit: int = SIZE_LIMIT, mmap: bool = False) -> Any:
     """What `torch.save` wrote to `source`: containers, numbers, texts and tensors on the CPU, never code.
+
+    `mmap` leaves the tensors in the file until they are used, where its format allows; the file must stay meanwhile.
 
     Raises CheckpointError for a file over `limit` bytes (packed or unpacked) and for anything else in it.
     """
@@ -97,21 +100,29 @@ def read_pickle(source: Path, *, limit: int = SIZE_LIMIT) -> Any:
         size = _unpacked_size(source) if zipped else source.stat().st_size
         if size > limit:
             raise CheckpointError(f"{source} holds {size:,} bytes and is refused: the limit is {limit:,}.")
-        return torch.load(source, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():  # torch remarks on the pickle's protocol
+            warnings.simplefilter("ignore")
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     except CheckpointError:
         raise
     except OSError as error:
         raise CheckpointError(f"Cannot read {source}: {error.strerror or error}.") from error
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it asks for {named[1]}" if named else "it is no plain table of tensors"
-        raise CheckpointError(
-            f"{source} is refused, because {what}: only tensors are read, never code. If you trust its maker, load it "
-            "with its own program and save the state dict alone."
-        ) from error
     except Exception as error:  # a damaged pickle can make the unpickler raise anything
-        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
-        raise CheckpointError(f"{source} is damaged or no checkpoint ({reason}): fetch it again.") from error
+        raise CheckpointError(_refusal(source, error)) from error
+
+
+def _refusal(source: Path, error: Exception) -> str:
+    """Why `source` cannot be read, without torch's advice to read it unsafely."""
+    text = str(error)
+    if not isinstance(error, pickle.UnpicklingError) and "weights_only" not in text:
+        reason = (text.splitlines() or [""])[0][:200] or type(error).__name__
+        return f"{source} is damaged or no checkpoint ({reason}): fetch it again."
+    named = re.search(r"GLOBAL ([\w.]+)", text)
+    what = f"it asks for {named[1]}" if named else "it is damaged or holds more than tensors"
+    return (
+        f"{source} is refused, because {what}: only tensors are read, never code. If you trust its maker, load it with "
+        "its own program and save the state dict alone."
+    )
 
 
 def unwrap(loaded: Any, source: Path) -> Checkpoint:

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from hostile import TRAVERSAL
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,42 +23,6 @@ from nsbgan_infer.files import (
     write_bytes,
     write_json,
 )
-
-TRAVERSAL = [
-    "..",
-    ".",
-    "",
-    "../x",
-    "x/../y",
-    "/etc/passwd",
-    "a/b",
-    "a\\b",
-    "..\\x",
-    "C:\\x",
-    "C:x",
-    "C:",
-    "\\\\server\\share",
-    "//server/share",
-    "x\0y",
-    "\0",
-    "x\n",
-    "x\r\ny",
-    "~",
-    "~root",
-    "$HOME",
-    "%2e%2e%2f",
-    "a..b",
-    ".hidden",
-    "-rf",
-    "NUL",
-    "con.txt",
-    "LPT1",
-    "end.",
-    "end ",
-    "ﬁle",
-    "．．",
-    "x" * 129,
-]
 
 
 @pytest.mark.parametrize("name", [*TRAVERSAL, None, 3, ["x"], b"x", {"x": 1}])

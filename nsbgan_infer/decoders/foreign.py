@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nsbgan_infer.components import read_header, read_tensors
+from nsbgan_infer.convert import read_pickle
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.errors import CheckpointError, UsageError, missing_extra
 
@@ -92,13 +93,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     if suffix == ".safetensors":
         read_header(path)
         return dict(read_tensors(path))
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file raises
-        raise CheckpointError(
-            f"{path.name} cannot be read safely ({_first_line(error)}): take a .safetensors file, or one that holds "
-            "tensors only."
-        ) from error
+    state = read_pickle(path)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path.name} holds a {type(state).__name__}, not a table of weights.")
     return state

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from nsbgan_infer.convert import read_pickle
 from nsbgan_infer.errors import CheckpointError, NonFiniteError, UsageError, missing_extra
 from nsbgan_infer.files import atomic_path, read_json, writable_folder, write_json
 
@@ -260,10 +260,12 @@ def resume(task: Task, out: Path, device: torch.device) -> int:
     if not file.exists():
         return 0
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = read_pickle(file)
         task.load_state(state["task"])
         return int(state["step"])
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} To train anew, start in a new folder.") from error
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{file} cannot be resumed from ({reason}): start in a new folder.") from error
 

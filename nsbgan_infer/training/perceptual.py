@@ -7,7 +7,6 @@ first. `vgg19` is the paper's (conv5_4 before its activation, C.2), from a file 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsbgan_infer.components import check_tensors, read_header, read_tensors
-from nsbgan_infer.errors import CheckpointError, UsageError, missing_extra
+from nsbgan_infer.convert import read_pickle, unwrap
+from nsbgan_infer.errors import UsageError, missing_extra
 
 PerceptualName = Literal["lite0", "vgg19"]
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
@@ -114,11 +114,8 @@ def _vgg19(file: str) -> Vgg19Distance:
         header = {k: v for k, v in read_header(path).items() if k.startswith("features.")}
         tensors: Mapping[str, Tensor] = read_tensors(path)
     else:
-        try:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-            header = {k: {"shape": list(v.shape)} for k, v in tensors.items() if k.startswith("features.")}
-        except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"Cannot read VGG-19 weights from {path}: {type(error).__name__}.") from error
+        tensors = unwrap(read_pickle(path), path).tensors
+        header = {k: {"shape": list(v.shape)} for k, v in tensors.items() if k.startswith("features.")}
     wanted = {k: v for k, v in distance.state_dict().items() if k.startswith("features.")}
     check_tensors(header, wanted, label=str(path))
     distance.load_state_dict({k: tensors[k].float() for k in wanted}, strict=False)
