@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nsbgan_infer.cli.options import EXISTING, FOLDER, bundled, console_options
+from nsbgan_infer.cli.options import EXISTING, FOLDER, Decorator, bundled, console_options
 from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
@@ -53,22 +53,23 @@ class Run:
             raise UsageError(f"{self.out} holds a run: add --resume to go on with it, or choose another folder.")
 
 
-run_options = bundled(
-    "run",
-    Run,
-    [
-        click.option("--preset", type=click.Choice(PRESETS), default="small", help="Where settings start from."),
-        click.option("-o", "--out", type=FOLDER, required=True, help="The run folder; it can be used as a component."),
-        click.option("--steps", type=click.IntRange(min=1), help="Length of the run. Default: the preset's."),
-        click.option("--seed", type=click.IntRange(min=0), help="Default: 0."),
-        click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps. Default: auto."),
-        click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default: the preset's."),
-        click.option("--config", type=EXISTING, metavar="TOML", help="A file with settings to lay over the preset."),
-        click.option("--licence", metavar="TEXT", help="The licence of the weights, kept with them."),
-        click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one."),
-    ],
-    {name: name for name in ("preset", "out", "steps", "seed", "device", "precision", "config", "licence", "resume")},
-)
+def run_options(presets: Sequence[str] = PRESETS) -> Decorator:
+    """The options of a run, with the presets that its trainer has."""
+    preset = click.option("--preset", type=click.Choice(presets), default="small", help="Where settings start from.")
+    return bundled("run", Run, [preset, *OPTIONS], {name: name for name in ("preset", *NAMES)})
+
+
+OPTIONS: list[Decorator] = [
+    click.option("-o", "--out", type=FOLDER, required=True, help="The run folder; it can be used as a component."),
+    click.option("--steps", type=click.IntRange(min=1), help="Length of the run. Default: the preset's."),
+    click.option("--seed", type=click.IntRange(min=0), help="Default: 0."),
+    click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps. Default: auto."),
+    click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default: the preset's."),
+    click.option("--config", type=EXISTING, metavar="TOML", help="A file with settings to lay over the preset."),
+    click.option("--licence", metavar="TEXT", help="The licence of the weights, kept with them."),
+    click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one."),
+]
+NAMES = ("out", "steps", "seed", "device", "precision", "config", "licence", "resume")
 data_option = click.option(
     "--data", multiple=True, required=True, metavar="SRC", help="A folder, ZIP or tar of pictures. Repeat for more."
 )
@@ -88,7 +89,7 @@ def command() -> None:
 @data_option
 @click.option("--start", type=EXISTING, help="The decoder to begin with; needed by the adversarial ones.")
 @click.option("--vgg", type=EXISTING, help="VGG-19's weights, for the paper's perceptual distance.")
-@run_options
+@run_options()
 @console_options
 def decoder_command(
     arch: str, data: tuple[str, ...], start: Path | None, vgg: Path | None, run: Run, console: Console
@@ -134,7 +135,7 @@ def decoder_command(
 @click.option("--level", type=click.IntRange(1, 2), required=True, help="1: the first doubling, 2: the second.")
 @click.option("--level1", type=EXISTING, help="For level 2: the trained level 1; the saved decoder holds both.")
 @data_option
-@run_options
+@run_options()
 @console_options
 def unet_command(arch: str, level: int, level1: Path | None, data: tuple[str, ...], run: Run, console: Console) -> None:
     """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
@@ -152,6 +153,38 @@ def unet_command(arch: str, level: int, level1: Path | None, data: tuple[str, ..
         overrides=run.overrides(console),
     )
     _report(run, console, lambda: train_unet(settings))
+
+
+@command.command("sampler")
+@click.option(
+    "--form",
+    type=click.Choice(["lean", "biggan", "biggan-deep"]),
+    default="lean",
+    help="lean: small data, small compute (the one that ships); the others are the paper's.",
+)
+@click.option("--data", type=EXISTING, required=True, metavar="SET", help="A folder of `nsbgan data encode`.")
+@click.option("--name", metavar="NAME", help="Of the sampler. Default: the run folder's.")
+@run_options((*PRESETS, "baseline"))
+@console_options
+def sampler_command(form: str, data: Path, name: str | None, run: Run, console: Console) -> None:
+    """Train a sampler on low bands (basis wavelet) or small pictures (basis pixel), as the set was encoded.
+
+    The lean form has the presets small and tiny; baseline is the paper's BigGAN-deep at 256 x 256.
+    """
+    run.check()
+    from nsbgan_infer.training.redraw import RedrawSettings, train_lean_sampler
+    from nsbgan_infer.training.sampler import train_sampler
+    from nsbgan_infer.training.sampler_presets import sampler_settings
+
+    settings = sampler_settings(
+        run.preset, form=form, data=str(data), out=run.out, name=name or "", overrides=run.overrides(console)
+    )
+    if isinstance(settings, RedrawSettings):
+        lean = settings
+        _report(run, console, lambda: train_lean_sampler(lean))
+    else:
+        gan = settings
+        _report(run, console, lambda: train_sampler(gan))
 
 
 def _report(run: Run, console: Console, work: Callable[[], Any]) -> None:

@@ -311,3 +311,20 @@ class TestTraining:
         assert (value["count"], value["classes"], value["side"]) == (2, [0, 207], 16)
         photo(Path("set/unlabelled.png"), 64, 64)
         assert "unlabelled.png" in run("data", "encode", "set", "--out", "low2", code=2).stderr
+
+    def test_a_sampler_from_pictures_to_pictures(self, run: Run, run_json: JsonRun) -> None:
+        pytest.importorskip("accelerate")
+        for wnid in ("n02099601", "n01440764"):
+            Path("set", wnid).mkdir(parents=True)
+            for i in range(2):
+                photo(Path("set", wnid, f"{i}.png"), 64, 64)
+        run("data", "encode", "set", "--out", "low", "--size", "64", "--levels", "1", "--quiet")
+        Path("small.toml").write_text("batch = 2\naccumulate = 1\n")
+        arguments = ["train", "sampler", "--form", "biggan-deep", "--preset", "tiny", "--config", "small.toml"]
+        said = run(*arguments, "--data", "low", "--steps", "1", "--out", "run", "--device", "cpu", code=2).stderr
+        assert "32 x 32" in said
+        run("data", "encode", "set", "--out", "low", "--size", "128", "--levels", "1", "--quiet")
+        value = run_json(*arguments, "--data", "low", "--steps", "2", "--out", "run", "--device", "cpu", "--quiet")
+        assert value["kind"] == "sampler"
+        run("generate", "--preset", "embedded", "--sampler", "run", "--decoder", "iwt", "-c", "207", "--res", "256")
+        assert read_recipe(Path("out/207_golden-retriever_seed0.png")).sampler == "run"
