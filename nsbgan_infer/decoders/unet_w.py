@@ -9,7 +9,7 @@ that both networks run at that small size:
 * network 2 (the paper's level 2, 128 -> 256) sees those 4 + 12 patches and predicts the details of level 1,
   3 bands x 16 patches = 48 heads.
 
-Inside, values are raw wavelet coefficients without normalisation, as in the paper: TL-2 = 4 * low band. Unlike the
+Inside, values are raw wavelet coefficients as in the paper: TL-2 = 4 * low band. Unlike the
 authors' code the low band itself is kept for the way back, not transformed and returned (spec section 8, row 2).
 """
 
@@ -108,10 +108,20 @@ class PatchUNet(nn.Module):
 
     The heads share their input, so their first convolutions are one with heads * width / 2 outputs, and their second
     ones one grouped convolution: the same sums as separate heads, in two calls.
+
+    Raw values differ in size by a factor of 200 from patch to patch, which makes learning slow. The buffers `shift`,
+    `divisor` (inputs) and `gain` (outputs), one value a channel, even that out; at 0, 1, 1 the network is the paper's.
     """
+
+    shift: Tensor
+    divisor: Tensor
+    gain: Tensor
 
     def __init__(self, patches: int, heads: int, width: int) -> None:
         super().__init__()
+        self.register_buffer("shift", torch.zeros(patches * COLOURS, 1, 1))
+        self.register_buffer("divisor", torch.ones(patches * COLOURS, 1, 1))
+        self.register_buffer("gain", torch.ones(heads * COLOURS, 1, 1))
         self.inc = double_conv(patches * COLOURS, width)
         self.downs = nn.ModuleList(Down(width, width) for _ in range(DEPTH))
         self.ups = nn.ModuleList(Up(2 * width, width) for _ in range(DEPTH))
@@ -124,13 +134,13 @@ class PatchUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3 * patches, h, w) -> (B, 3 * heads, h, w), raw wavelet values; h and w at least 8."""
-        maps = [self.inc(x)]  # (B, width, h, w)
+        maps = [self.inc((x - self.shift) / self.divisor)]  # (B, width, h, w)
         for down in self.downs:
             maps.append(down(maps[-1]))  # ... (B, width, h/8, w/8)
         y = maps.pop()
         for up in self.ups:
             y = up(y, maps.pop())
-        out: Tensor = self.heads(y)
+        out: Tensor = self.heads(y) * self.gain
         return out
 
 

@@ -46,6 +46,7 @@ from nsbgan_infer.training.schedules import Schedule
 UNetName = Literal["unet-w", "unet-p"]
 MIX_STREAM = 11  # of `step_generator`
 SHEET_PICTURES = 8
+SCALE_WINDOWS = 64  # from which the scales of the patches are measured
 SCALE = 4  # a window of the low band of `crop` samples is one of 4 * crop pixels, for all four networks
 
 
@@ -56,6 +57,8 @@ class UNetSettings:
     `data` are folders, ZIPs or tar shards; windows have 4 * `crop` pixels a side, `square` > 0 prepares pictures as
     central squares first. For level 2, `level1` is the folder or file of a trained network 1: with it the saved
     decoder holds both, and `true_share` is the share of the batch that sees the truth instead of its output.
+    `even_scales` sets the fixed scales of `unet-w` (see `PatchUNet`) from the data and starts either UNet from zero
+    details; without it the network is initialised as in the paper.
     """
 
     loop: LoopSettings
@@ -72,6 +75,7 @@ class UNetSettings:
     crop: int = 64
     square: int = 0
     flip: bool = True
+    even_scales: bool = False
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Schedule = field(default_factory=lambda: Schedule("constant"))
@@ -142,6 +146,23 @@ class WaveletSide:
         pyramid = self.encoder.pyramid(picture)
         return subdivide(pyramid.low, pyramid.details[1], pyramid.details[0], self.boundary)
 
+    @torch.no_grad()
+    def even_scales(self, picture: Tensor) -> None:
+        """Set shift, divisor and gain of the network from the patches of `picture`, one value a patch."""
+        low, coarse, fine = (torch.unflatten(p, 1, (-1, 3)) for p in self._patches(picture))  # (B, patches, 3, h, w)
+        first = self.network.network1 is not None
+        net = self.network.network1 or self.network.network2
+        assert net is not None
+        inputs, targets = (low, coarse) if first else (torch.cat((low, coarse), dim=1), fine)
+        deviation, mean = torch.std_mean(inputs, dim=(0, 2, 3, 4))
+        for buffer, value in (
+            (net.shift, mean),
+            (net.divisor, deviation.clamp(min=1e-3)),
+            (net.gain, targets.square().mean(dim=(0, 2, 3, 4)).sqrt().clamp(min=1e-3)),
+        ):
+            buffer.copy_(value.repeat_interleave(3)[:, None, None])
+        zero_conv(net.heads[-1])
+
 
 class PixelSide:
     """What is particular to `unet-p`: inputs and targets are pictures of two sizes."""
@@ -169,6 +190,11 @@ class PixelSide:
         if shipped.info.scale == SCALE:
             small = PixelEncoder(2)(picture)
         return make_iwt(shipped.info.scale)(small), shipped(small), target
+
+    @torch.no_grad()
+    def even_scales(self, _picture: Tensor) -> None:
+        """Start from a zero residual; pictures need no other scales."""
+        zero_conv(self.network.networks[str(self.level)].out)
 
     def _pair(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         half = PixelEncoder(1)(picture)
@@ -201,6 +227,9 @@ class UNetTask:
             self.side = WaveletSide(self.network, first)
         else:
             self.side = PixelSide(self.network, first)
+        if settings.even_scales:
+            sample = CropBatches(pictures, SCALE_WINDOWS, size, settings.loop.seed)(0)  # the same in every process
+            self.side.even_scales(sample.to(accelerator.device))
         self.side.shipped()  # networks that cannot be joined are refused before step 0
         self.optimiser = make_optimiser(self.network, "adam", lr=settings.lr, betas=settings.betas)
 
@@ -248,6 +277,12 @@ class UNetTask:
         rows = torch.cat(self.side.columns(picture), dim=-2)  # (N, 3, 3S, S)
         whole = torch.cat(list(rows), dim=-1).clamp(0, 1).mul(255).round().to(torch.uint8)
         Image.fromarray(whole.permute(1, 2, 0).cpu().numpy()).save(folder / "sheets" / f"step-{step:07d}.png")
+
+
+def zero_conv(layer: Any) -> None:
+    """Set weights and bias of a convolution to zero."""
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
 
 
 @torch.no_grad()
