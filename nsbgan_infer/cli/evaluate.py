@@ -261,7 +261,7 @@ def sweep_command(
 
     if offline:
         set_offline()
-    grids = _numbers(truncations, "--truncations"), _numbers(thresholds, "--thresholds")
+    grids = numbers(truncations, "--truncations"), numbers(thresholds, "--thresholds")
     chosen = pick_device(device)
     writable_folder(out)
     pipeline = NsbPipeline.from_pretrained(preset, decoder=decoder).to(chosen)
@@ -297,7 +297,8 @@ def sweep_command(
     console.result(value, f"{text}\n\nWritten: {out / 'sweep.md'}, sweep.json, sweep.png")
 
 
-def _numbers(text: str, option: str) -> list[float]:
+def numbers(text: str, option: str) -> list[float]:
+    """Numbers with commas between them. Raises UsageError naming the option."""
     try:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:

@@ -33,6 +33,7 @@ COMMANDS = {
     "plugins": "plugins",
     "demo": "demo",
     "evaluate": "evaluate",
+    "reproduce": "reproduce",
 }
 
 

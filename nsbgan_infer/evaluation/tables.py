@@ -17,7 +17,8 @@ from nsbgan_infer.evaluation.sweep import Sweep
 class Row:
     """One row of a table of the paper: its names and figures by column, and what it is here.
 
-    `preset` and `decoder` name our pipeline (decoder None: no decoder); empty where nothing here can make it.
+    `preset` and `with_decoder` name our pipeline (None: no decoder); `note` says what a row waits for that no preset
+    names, and `note_name` under which name its file can be given.
     """
 
     sampler: str
@@ -26,6 +27,8 @@ class Row:
     figures: Mapping[str, str]
     preset: str = ""
     with_decoder: str | None = None
+    note: str = ""
+    note_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,13 @@ _TABLE1 = Table(
     (
         _learned("Learned-P-64", "ESRGAN-P", "learned-p-64", "esrgan-p", low="32.66 / 89.81", compute="8 days, 4 V100"),
         _learned("Learned-W-64", "ESRGAN-W", "learned-w-64", "esrgan-w", low="21.82 / 119.8", compute="7 days, 4 V100"),
-        Row("Learned Baseline", "None", 256, {MIN: "200 / 10", "Compute": "7 days, 8 V100"}),
+        Row(
+            "Learned Baseline",
+            "None",
+            256,
+            {MIN: "200 / 10", "Compute": "7 days, 8 V100"},
+            note="a BigGAN-deep trained at 256 x 256 from scratch, which the paper gave up and nobody published",
+        ),
     ),
 )
 
@@ -90,7 +99,7 @@ _TABLE3 = Table(
     (
         Row("-", "UNet-P", 256, {"Train MSE": "0.0061", "Valid MSE": "0.0074"}, with_decoder="unet-p"),
         Row("-", "UNet-W", 256, {"Train MSE": "0.0045", "Valid MSE": "0.0049"}, with_decoder="unet-w"),
-        Row("-", "VQVAE-2", 256, {"Train MSE": "0.0047", "Valid MSE": "0.0050"}),
+        Row("-", "VQVAE-2", 256, {"Train MSE": "0.0047", "Valid MSE": "0.0050"}, note="VQVAE-2 is no part of this"),
     ),
 )
 
@@ -126,7 +135,17 @@ _TABLE10 = Table(
     ("FID", "IS"),
     (
         Row("Pretrained-256-64", "ESRGAN-W", 256, {"FID": "13.53", "IS": "3.182"}, "stylegan2-256-64", "esrgan-w"),
-        Row("Pretrained-256-64", "ESRGAN-W (Church)", 256, {"FID": "7.886", "IS": "2.784"}, "stylegan2-256-64"),
+        Row(
+            "Pretrained-256-64",
+            "ESRGAN-W (Church)",
+            256,
+            {"FID": "7.886", "IS": "2.784"},
+            "stylegan2-256-64",
+            "esrgan-w",
+            "an ESRGAN-W trained on LSUN Church: train it with `nsbgan train decoder`, give it with "
+            "--weights esrgan-w-church=FILE",
+            "esrgan-w-church",
+        ),
     ),
 )
 
