@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stylegan2_weights import AVERAGE, DEPTH, DIM, WIDTHS, public_checkpoint
 from torch import Tensor
 
-from nsbgan_infer.components import load_component, save_component
+from nsbgan_infer.components import empty_weights, load_component, save_component
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config, config_f, from_public_layout
@@ -175,7 +175,7 @@ def test_without_latent_avg_the_mean_of_mapped_z_takes_its_place() -> None:
 
 
 def test_configuration_f_has_the_published_size() -> None:
-    with torch.device("meta"):
+    with empty_weights():
         model = StyleGAN2(config_f(1024))
     assert sum(p.numel() for p in model.parameters()) == 30_370_060  # as printed by the authors' code for FFHQ
     assert config_f(1024).channels == (512, 512, 512, 512, 512, 256, 128, 64, 32)
@@ -220,3 +220,16 @@ def test_wrong_checkpoints_are_refused_with_what_differs() -> None:
 def test_impossible_configurations_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         replace(StyleGAN2Config(), **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_published_size_at_256(tmp_path: Path) -> None:
+    """Random weights in the public layout at full width: converted, saved, loaded, drawn."""
+    state = public_checkpoint(widths=config_f(256).channels, dim=512, depth=8)
+    converted = from_public_layout(state, torch.zeros(512))
+    assert converted.config == config_f(256)
+    save_component(converted, tmp_path / "s")
+    sampler = load_component(tmp_path / "s", kind="sampler")
+    latents = draw_latents([0], [None], z_dim=512, truncation=0.7, mode="scale", truncates="w")
+    picture = sampler(latents)
+    assert picture.shape == (1, 3, 256, 256) and torch.isfinite(picture).all() and picture.std() > 0.01
