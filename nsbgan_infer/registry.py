@@ -243,10 +243,14 @@ def weights_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "weights"
 
 
-@cache
 def manifest() -> dict[str, Any]:
     """`weights/manifest.json`: what ships, its checksums, licences, measured numbers and the default decoders."""
-    return read_json(weights_dir() / "manifest.json")
+    return _read_once(weights_dir() / "manifest.json")
+
+
+@cache
+def _read_once(path: Path) -> dict[str, Any]:
+    return read_json(path)
 
 
 def shipped_file(name: str) -> Path:

@@ -24,6 +24,7 @@ from nsbgan_infer.registry import entries, load_decoder, load_sampler, manifest
 from nsbgan_infer.samplers.base import Sampler
 
 INDEX = "model_index.json"
+FALLBACK: dict[Basis, tuple[str, ...]] = {"wavelet": ("subband-w", "resnet-w"), "pixel": ("resnet-p",)}
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,14 @@ class Loaders:
 
 
 def default_decoder(basis: Basis, use: str = "generate") -> str:
-    """The name of the best measured decoder of a basis for a `use` (generate | upscale), from the manifest."""
-    name = manifest().get("defaults", {}).get(use, {}).get(basis)
-    return str(name) if name else {"wavelet": "iwt", "pixel": "bicubic"}[basis]
+    """The name of the best measured decoder of a basis for a `use` (generate | upscale), from the manifest.
+
+    Where the manifest names none: the first of `FALLBACK` that ships, else plain interpolation.
+    """
+    facts = manifest()
+    named = facts.get("defaults", {}).get(use, {}).get(basis)
+    ships = [n for n in FALLBACK[basis] if n in facts.get("components", {})]
+    return str(named or [*ships, {"wavelet": "iwt", "pixel": "bicubic"}[basis]][0])
 
 
 def load_pipeline(

@@ -95,7 +95,6 @@ def ship_tiny_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     defaults = {"generate": {"wavelet": "subband-w"}, "upscale": {"wavelet": "subband-w"}}
     (folder / "manifest.json").write_text(json.dumps({"components": rows, "defaults": defaults}))
     monkeypatch.setattr(registry, "weights_dir", lambda: folder)
-    registry.manifest.cache_clear()
     return folder
 
 

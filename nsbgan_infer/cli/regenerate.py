@@ -73,7 +73,7 @@ def command(
         )
     for difference in differences:
         console.warn(f"not the recipe's weights: {difference}")
-    _to_device(loaded, recipe, device, console)
+    loaded = _as_it_ran(loaded, recipe, device, console)
     image, made = _make(loaded, recipe)
     save_image(image, target, recipe=made)
     console.result({"in": str(source), "out": str(target), "differences": differences}, str(target))
@@ -121,7 +121,8 @@ def _load(recipe: Recipe, pipeline: str | None, sampler: str | None, decoder: st
     return NsbPipeline.from_pretrained(ref, sampler=sampler, decoder=decoder)
 
 
-def _to_device(pipeline: NsbPipeline, recipe: Recipe, device: str | None, console: Console) -> None:
+def _as_it_ran(pipeline: NsbPipeline, recipe: Recipe, device: str | None, console: Console) -> NsbPipeline:
+    """The pipeline on the recipe's device, in its dtype and by its engine, or a warning where these are not here."""
     from nsbgan_infer.devices import DTYPES, pick_device
 
     if recipe.dtype not in DTYPES:
@@ -133,7 +134,15 @@ def _to_device(pipeline: NsbPipeline, recipe: Recipe, device: str | None, consol
             raise
         chosen = pick_device("cpu")
         console.warn(f"the recipe's device {recipe.device} is not here: made on the CPU, small differences are usual")
-    pipeline.to(chosen, DTYPES[recipe.dtype])
+    if recipe.engine != "eager":
+        from nsbgan_infer.engines import pick_engine, with_engine
+
+        try:
+            engine, _ = pick_engine(recipe.engine, chosen, 1)
+            return with_engine(pipeline.to(chosen), engine, dtype=DTYPES[recipe.dtype])
+        except UsageError as error:
+            console.warn(f"{error} Made by the engine eager, small differences are usual.")
+    return pipeline.to(chosen, DTYPES[recipe.dtype])
 
 
 def _make(pipeline: NsbPipeline, recipe: Recipe) -> tuple[Image.Image, Recipe]:
