@@ -66,8 +66,12 @@ class LearnedConfig:
                 raise ValueError("a lean sampler needs centres and z_dim = code_dim + choice_dim")
             if not self.widths or self.resolution != 4 * 2 ** (len(self.widths) - 1):
                 raise ValueError(f"{len(self.widths)} widths do not lead from 4 to {self.resolution} pixels")
-        elif self.resolution != 64 or self.channels % 4 or (self.form == "biggan" and self.z_dim % (len(OUTPUTS) + 1)):
-            raise ValueError("BigGANs draw 64 x 64, with channels a multiple of 4 and, for biggan, z_dim one of 5")
+        elif self.resolution not in OUTPUTS or self.channels % 4 or self.depth < 1:
+            raise ValueError(f"BigGANs draw {', '.join(map(str, OUTPUTS))} pixels, with channels a multiple of 4")
+        elif self.form == "biggan" and self.z_dim % (len(OUTPUTS[self.resolution]) + 1):
+            raise ValueError(
+                f"z_dim must be a multiple of {len(OUTPUTS[self.resolution]) + 1} for a biggan of this size"
+            )
         if self.scale <= 0:
             raise ValueError("scale must be above 0")
 
@@ -89,7 +93,9 @@ class LearnedSampler(Component):
             self.generator = LeanGenerator(c.code_dim, c.class_dim, c.widths)
         else:
             deep = c.form == "biggan-deep"
-            self.generator = ResNetGenerator(c.z_dim, c.class_dim, c.channels, deep=deep, depth=c.depth)
+            self.generator = ResNetGenerator(
+                c.z_dim, c.class_dim, c.channels, deep=deep, depth=c.depth, resolution=c.resolution
+            )
 
     @property
     def info(self) -> SamplerInfo:

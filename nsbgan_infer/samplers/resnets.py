@@ -1,19 +1,23 @@
-"""The generators of the paper's learned samplers: BigGAN and BigGAN-deep at 64 x 64 (spec 5.1; Brock et al. 2018).
+"""The generators of the paper's learned samplers: BigGAN and BigGAN-deep (spec 5.1; Brock et al. 2018, appendix B).
 
-z (B, z_dim) and class embedding (B, class_dim) -> (B, 3, 64, 64) in (-1, 1). Four stages double 4 x 4 to 64 x 64;
-self-attention follows the stage that ends at 32 x 32. Batch norm's gain is 1 + linear(condition), its bias another
-linear map. Spectral norm belongs to training: `training.spectral` puts it on, and what is saved here is normalised.
+z (B, z_dim) and class embedding (B, class_dim) -> (B, 3, R, R) in (-1, 1), R 64 for the samplers, 256 for the paper's
+baseline. Stages double 4 x 4 to R x R; self-attention follows the stage that ends at 32 x 32, at 64 x 64 from R 128
+on. Batch norm's gain is 1 + linear(condition), its bias another linear map. Spectral norm belongs to training:
+`training.spectral` puts it on, and what is saved here is normalised.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-OUTPUTS = (16, 8, 4, 2)  # channels after each stage, in units of `channels`
-INPUTS = (16, 16, 8, 4)
-ATTENTION = 32
+START = 16  # channels at 4 x 4, in units of `channels`
+# resolution -> channels after each stage, in units of `channels`
+OUTPUTS = {64: (16, 8, 4, 2), 128: (16, 8, 4, 2, 1), 256: (16, 8, 8, 4, 2, 1)}
+ATTENTION = {64: 32, 128: 64, 256: 64}
 BN_EPS = 1e-5
 
 
@@ -38,8 +42,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.theta = nn.Conv2d(channels, channels // 8, 1, bias=False)
-        self.phi = nn.Conv2d(channels, channels // 8, 1, bias=False)
+        self.theta = nn.Conv2d(channels, max(1, channels // 8), 1, bias=False)
+        self.phi = nn.Conv2d(channels, max(1, channels // 8), 1, bias=False)
         self.g = nn.Conv2d(channels, channels // 2, 1, bias=False)
         self.out = nn.Conv2d(channels // 2, channels, 1, bias=False)
         self.gamma = nn.Parameter(torch.zeros(()))
@@ -100,18 +104,21 @@ class DeepBlock(nn.Module):
 
 
 class ResNetGenerator(nn.Module):
-    """`deep` False: z in five equal parts, the first into the 4 x 4 layer, one to each block (hierarchical z).
+    """`deep` False: z in equal parts, the first into the 4 x 4 layer, one to each block (hierarchical z).
     `deep` True: `depth` blocks a stage, the whole z and class into every block.
     """
 
-    def __init__(self, z_dim: int, class_dim: int, channels: int, *, deep: bool, depth: int = 2) -> None:
+    def __init__(
+        self, z_dim: int, class_dim: int, channels: int, *, deep: bool, depth: int = 2, resolution: int = 64
+    ) -> None:
         super().__init__()
-        self.parts = 1 if deep else len(OUTPUTS) + 1
+        outputs, self.attention_at = OUTPUTS[resolution], ATTENTION[resolution]
+        self.parts = 1 if deep else len(outputs) + 1
         chunk = z_dim // self.parts
         cond = chunk + class_dim
-        self.start = nn.Linear(cond if deep else chunk, INPUTS[0] * channels * 16)
+        self.start = nn.Linear(cond if deep else chunk, START * channels * 16)
         stages: list[nn.ModuleList] = []
-        for i, o in zip(INPUTS, OUTPUTS, strict=True):
+        for i, o in pairwise((START, *outputs)):
             c_in, c_out = i * channels, o * channels
             if deep:
                 same = [DeepBlock(c_in, c_in, cond, up=False) for _ in range(depth - 1)]
@@ -119,19 +126,19 @@ class ResNetGenerator(nn.Module):
             else:
                 stages.append(nn.ModuleList([Block(c_in, c_out, cond, up=True)]))
         self.stages = nn.ModuleList(stages)
-        self.attention = Attention(OUTPUTS[2] * channels)
-        self.norm = nn.BatchNorm2d(OUTPUTS[-1] * channels, eps=BN_EPS)
-        self.to_rgb = nn.Conv2d(OUTPUTS[-1] * channels, 3, 3, padding=1)
+        self.attention = Attention(outputs[self.attention_at.bit_length() - 4] * channels)
+        self.norm = nn.BatchNorm2d(outputs[-1] * channels, eps=BN_EPS)
+        self.to_rgb = nn.Conv2d(outputs[-1] * channels, 3, 3, padding=1)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        """z and class embedding -> (B, 3, 64, 64) in (-1, 1)."""
+        """z and class embedding -> (B, 3, R, R) in (-1, 1)."""
         parts = z.chunk(self.parts, 1)
-        conditions = [torch.cat((c, p), 1) for p in (parts if self.parts == 1 else parts[1:])] * len(OUTPUTS)
+        conditions = [torch.cat((c, p), 1) for p in (parts if self.parts == 1 else parts[1:])] * len(self.stages)
         x = self.start(conditions[0] if self.parts == 1 else parts[0]).view(z.shape[0], -1, 4, 4)
         for stage, condition in zip(self.stages, conditions, strict=False):
             for block in stage:  # type: ignore[attr-defined]
-                x = block(x, condition)  # 8, 16, 32, 64
-            if x.shape[-1] == ATTENTION:
+                x = block(x, condition)  # 8, 16, 32, ...
+            if x.shape[-1] == self.attention_at:
                 x = self.attention(x)
         return torch.tanh(self.to_rgb(F.relu(self.norm(x))))
 

@@ -95,9 +95,11 @@ def whitened(x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """x (N, d) -> its `count` first principal components at unit variance, the basis (d, count) back, the mean."""
     mean = x.mean(0)
     centred = x - mean
-    values, vectors = torch.linalg.eigh(centred.t() @ centred / len(x))
-    values, vectors = values.flip(0)[:count].clamp(min=1e-12), vectors.flip(1)[:, :count]
-    return centred @ (vectors / values.sqrt()), vectors * values.sqrt(), mean
+    # in double precision: in single, eigh now and then gave NaN for covariances of few pictures
+    values, vectors = torch.linalg.eigh((centred.t() @ centred / len(x)).double())
+    values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
+    root = values.clamp(min=1e-6 * float(values[0]) + 1e-12).sqrt()  # no amplified noise where nothing varies
+    return centred @ (vectors / root).float(), (vectors * root).float(), mean
 
 
 def _mean_distance(summary: Tensor, labels: Tensor) -> float:
