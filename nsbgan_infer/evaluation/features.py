@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from nsbgan_infer.errors import CheckpointError, missing_extra
 
@@ -94,7 +95,7 @@ class LiteClassifier(nn.Module):
         """Pictures (B, 3, H, W) -> features (B, 1280) and logits (B, 1000)."""
         net: Any = self.network
         x = resize_bicubic(to_8_bit(pictures.to(net._fc.weight.device)), self.size)
-        x = (x - LITE_MEAN) / LITE_DEVIATION
+        x = ((x - LITE_MEAN) / LITE_DEVIATION).contiguous(memory_format=torch.channels_last)
         pooled = net.extract_features(x).mean((2, 3))  # (B, 1280)
         return Scores(pooled, net._fc(pooled))
 
@@ -119,8 +120,24 @@ def _load_lite(name: str, where: str) -> LiteClassifier:
         raise missing_extra(module.replace("_", "-"), "eval", f"The classifier {name}") from error
     network = package.EfficientNet.from_name(name)
     network.load_state_dict(safe_state_dict(Path(file)))
+    fold_batch_norm(network.eval())
+    network.to(memory_format=torch.channels_last)
     size = LITE_SIZES[name]
     return LiteClassifier(network, ClassifierInfo(name, 1280, f"bicubic-antialias-{size}", "Apache-2.0"), size)
+
+
+def fold_batch_norm(network: Any) -> None:
+    """Fold every batch norm of an EfficientNet-Lite in eval mode into the convolution before it, in place."""
+    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
+    for block in network._blocks:
+        named = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+        pairs += [(block, conv, norm) for conv, norm in named if hasattr(block, conv)]
+    for owner, conv_name, norm_name in pairs:
+        conv, norm = getattr(owner, conv_name), getattr(owner, norm_name)
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        setattr(owner, norm_name, nn.Identity())
 
 
 def safe_state_dict(file: Path) -> dict[str, Tensor]:

