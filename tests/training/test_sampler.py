@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -309,3 +313,37 @@ def test_the_energy_distance_attracts_and_repels() -> None:
     torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
     (gradient,) = torch.autograd.grad(value, drawn)
     assert (gradient.sum(0) < 0).all()  # downhill is towards the real ones
+
+
+PROCESS = """
+import os, sys, torch
+from pathlib import Path
+from nsbgan_infer.training.loop import make_accelerator
+from nsbgan_infer.training.sampler import SamplerTask
+from nsbgan_infer.training.sampler_presets import sampler_settings
+bands, out = sys.argv[1:]
+settings = sampler_settings("tiny", form="biggan", data=bands, out=Path(out),
+    overrides={"channels": 4, "batch": 4, "loop": {"device": "cpu"}})
+task = SamplerTask(settings, make_accelerator("cpu"))
+values = [float(task.step(i)["d_loss"]) for i in range(2)]
+weights = torch.cat([p.detach().flatten() for m in (task.sampler, task.judge) for p in m.parameters()])
+torch.save({"loss": values, "weights": weights}, Path(out) / (os.environ["RANK"] + ".pt"))
+"""
+
+
+def test_two_processes_see_different_pictures_and_keep_the_same_weights(bands: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    environment |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", PROCESS, str(bands), str(tmp_path)]
+    processes = [
+        subprocess.Popen(command, env=environment | {"RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE)
+        for r in range(2)
+    ]
+    outputs = [p.communicate(timeout=180)[1].decode() for p in processes]
+    assert [p.returncode for p in processes] == [0, 0], outputs
+    first, second = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(2))
+    assert first["loss"] != second["loss"]  # before averaging: each process has pictures of its own
+    torch.testing.assert_close(first["weights"], second["weights"], atol=1e-6, rtol=0)
