@@ -80,6 +80,8 @@ class NsbPipeline:
         self.name = name
         self.device = torch.device("cpu")
         self.dtype = torch.float32
+        self.engine = "eager"  # what runs the networks, and in which dtype if not in `dtype`: see `engines`
+        self.computes_in: torch.dtype | None = None
         check_joints(self)
 
     @classmethod
@@ -118,6 +120,7 @@ class NsbPipeline:
         stages = [Stage(s.encoder and follow(s.encoder, new.info.basis), new) for s in self.stages]
         pipeline = NsbPipeline(self.sampler, stages, name=self.name)
         pipeline.device, pipeline.dtype = self.device, self.dtype
+        pipeline.engine, pipeline.computes_in = self.engine, self.computes_in
         return pipeline
 
     @property
@@ -151,22 +154,10 @@ class NsbPipeline:
         stage that emits it (default: the last). `decoder` replaces the decoder of every stage for this call.
         Raises UsageError and UnknownNameError before any work, NonFiniteError and WorkError during it.
         """
-        if decoder is not None:
-            return self.with_decoder(decoder)(
-                classes,
-                num_images,
-                seeds=seeds,
-                truncation=truncation,
-                truncation_mode=truncation_mode,
-                resolution=resolution,
-                batch_size=batch_size,
-                keep_steps=keep_steps,
-                progress=progress,
-            )
-        requests = self.requests(classes, num_images, seeds=seeds)
+        pipeline = self if decoder is None else self.with_decoder(decoder)
         parts = list(
-            self.stream(
-                requests,
+            pipeline.stream(
+                pipeline.requests(classes, num_images, seeds=seeds),
                 truncation=truncation,
                 truncation_mode=truncation_mode,
                 resolution=resolution,
@@ -297,7 +288,8 @@ class NsbPipeline:
             truncation=latents.truncation,
             truncation_mode=latents.mode,
             device=self.device.type,
-            dtype=dtype_name(self.dtype),
+            dtype=dtype_name(self.computes_in or self.dtype),
+            engine=self.engine,
             batch_size=batch_size,
             weights={name: h for name, h in hashes.items() if h},
             versions={"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},

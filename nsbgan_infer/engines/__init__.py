@@ -1,1 +1,91 @@
+"""Engines: what runs the networks of steps 2 and 4. The pipeline's contracts do not change, only its speed.
 
+`eager` is torch with channels_last; `compile` is torch.compile; `openvino` compiles each network for the CPU. An
+engine is put on a pipeline last, after weights, device and dtype are settled: ``with_engine(pipeline, name)``.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
+
+from nsbgan_infer.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from nsbgan_infer.pipeline import NsbPipeline
+
+Part = TypeVar("Part")  # a sampler or a decoder
+EngineName = Literal["eager", "compile", "openvino"]
+ENGINES = ("auto", "eager", "compile", "openvino")
+WORTH_OPENVINO = 8  # images; OpenVINO takes some seconds for each network and shape that is not kept yet
+WORTH_COMPILING = 200  # images; torch.compile takes 16 to 51 s on two CPU cores
+
+
+def pick_engine(name: str, device: torch.device, images: int) -> tuple[EngineName, str | None]:
+    """The engine meant by `name` on a device for so many images, and the dtype that goes with it where `auto` chose.
+
+    `auto`: on CUDA `compile` in bf16 from 200 images on; on a CPU `openvino` where it is installed, from 8 images on,
+    for it compiles for some seconds; else `eager`.
+    Raises UsageError for an unknown name, or OpenVINO with a device that is not the CPU.
+    """
+    if name == "auto":
+        if device.type == "cuda" and images >= WORTH_COMPILING:
+            return "compile", "bf16"
+        if device.type == "cpu" and images >= WORTH_OPENVINO and find_spec("openvino"):
+            return "openvino", None
+        return "eager", None
+    if name == "openvino" and device.type != "cpu":
+        raise UsageError(f"The engine openvino runs on the CPU, not on {device}: add --device cpu.")
+    if name not in ENGINES:
+        raise UsageError(f"Unknown engine '{name}': use {', '.join(ENGINES)}.")
+    known: dict[str, EngineName] = {"eager": "eager", "compile": "compile", "openvino": "openvino"}
+    return known[name], None
+
+
+def with_engine(pipeline: NsbPipeline, engine: EngineName, *, dtype: torch.dtype | None = None) -> NsbPipeline:
+    """The same pipeline with its networks run by `engine`; parts without weights stay as they are.
+
+    `dtype` fp32 or bf16 (default: the pipeline's). Raises MissingExtraError where OpenVINO is not installed, UsageError
+    for a sampler that the engine cannot take.
+    """
+    from nsbgan_infer.engines.graph import rebuilt
+
+    computes_in = dtype or pipeline.dtype
+    if engine == "openvino":  # keeps its tensors in fp32, whatever it computes in
+        pipeline.to("cpu", _fp32())
+    else:
+        pipeline.to(dtype=dtype)
+    decoders = {id(s.decoder): s.decoder for s in pipeline.stages}  # one in several stages is compiled once
+    engined = {key: with_engine_part(part, engine, computes_in) for key, part in decoders.items()}
+    sampler = with_engine_part(pipeline.sampler, engine, computes_in)
+    new = rebuilt(pipeline, sampler, [engined[id(s.decoder)] for s in pipeline.stages])
+    new.engine, new.computes_in = engine, computes_in
+    return new
+
+
+def with_engine_part(part: Part, engine: EngineName, dtype: torch.dtype) -> Part:
+    """One sampler or decoder, on its device already, run by `engine` in `dtype`."""
+    from nsbgan_infer.engines.graph import Engined, part_graph
+
+    if engine == "eager":
+        from nsbgan_infer.engines.torch import channels_last
+
+        return channels_last(part)
+    graph = part_graph(part)
+    if graph is None:
+        return part
+    if engine == "compile":
+        from nsbgan_infer.engines.torch import compiled
+
+        return cast("Part", Engined(part, graph, compiled(graph)))
+    from nsbgan_infer.engines.openvino import Network
+
+    return cast("Part", Engined(part, graph, Network(part, graph, dtype)))
+
+
+def _fp32() -> torch.dtype:
+    import torch
+
+    return torch.float32

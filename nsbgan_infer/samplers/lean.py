@@ -75,6 +75,7 @@ class ModulatedConv(nn.Module):
 
 def resized(picture: Tensor, size: int) -> Tensor:
     """A square picture averaged down or bilinearly enlarged to `size`."""
+    size = int(size)  # a tensor while it is traced for another engine
     if size < picture.shape[-1]:
         return F.adaptive_avg_pool2d(picture, size)
     return F.interpolate(picture, size=(size, size), mode="bilinear", align_corners=False)

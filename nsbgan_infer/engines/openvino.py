@@ -1,0 +1,112 @@
+"""The engine `openvino`: each network compiled for the CPU, in fp32 or bf16, once for every shape of its inputs.
+
+A compiled network is kept in the cache folder under a hash of everything that it depends on, so the next process reads
+it back instead of tracing and compiling. Inputs and outputs are fp32; with bf16 the layers inside compute in bf16.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nsbgan_infer.components import Component, component_config, weights_sha256
+from nsbgan_infer.engines.graph import Graph
+from nsbgan_infer.errors import WorkError, missing_extra
+from nsbgan_infer.files import write_bytes
+from nsbgan_infer.hub import cache_dir
+
+HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+class Network:
+    """One component's tensor part, compiled for every shape that comes along, computing in `dtype` (fp32 or bf16).
+
+    Threads: as many as torch uses. Raises MissingExtraError where OpenVINO is not installed.
+    """
+
+    def __init__(self, part: Any, graph: Graph, dtype: torch.dtype) -> None:
+        _openvino()
+        self.part, self.graph, self.dtype = part, graph, dtype
+        self.requests: dict[tuple[torch.Size, ...], Any] = {}
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """fp32 tensors -> one fp32 tensor of its own memory."""
+        arrays = [t.detach().float().contiguous().numpy() for t in tensors]
+        shapes = tuple(t.shape for t in tensors)
+        if shapes not in self.requests:
+            self.requests[shapes] = self._compiled([torch.from_numpy(a) for a in arrays]).create_infer_request()
+        results = self.requests[shapes].infer(arrays, share_inputs=True, share_outputs=True)
+        return torch.from_numpy(results[0]).clone()  # the request writes its next result to the same place
+
+    def _compiled(self, tensors: list[Tensor]) -> Any:
+        ov = _openvino()
+        threads = torch.get_num_threads()
+        core = ov.Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": HINTS[self.dtype],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": str(threads),
+        }
+        file = cache_dir() / "openvino" / f"{self._key(tensors, settings, core)}.blob"
+        if file.is_file():
+            try:
+                return core.import_model(file.read_bytes(), "CPU", settings)
+            except RuntimeError:
+                file.unlink()  # of another build, or damaged: compiled again below
+        compiled = core.compile_model(traced(self.graph, tensors), "CPU", settings)
+        _keep(file, compiled.export_model().getvalue())
+        return compiled
+
+    def _key(self, tensors: list[Tensor], settings: dict[str, str], core: Any) -> str:
+        facts = {
+            "config": component_config(self.part),
+            "weights": weights_sha256(self.part) or _state_hash(self.part),
+            "shapes": [list(t.shape) for t in tensors],
+            "settings": settings,
+            "openvino": _openvino().get_version(),
+            "torch": torch.__version__,
+            "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def traced(graph: Graph, tensors: list[Tensor]) -> Any:
+    """An OpenVINO model of a graph with the static shapes of `tensors`.
+
+    From a trace, not from torch.export: that takes bilinear enlargement apart into gathers.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing is deprecated, and warns of every shape that is a number
+        script = torch.jit.trace(graph.module, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
+        return _openvino().convert_model(script, example_input=tuple(tensors))
+
+
+def _state_hash(part: Component) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in part.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _keep(file: Path, data: bytes) -> None:
+    """Keep a compiled network for the next process; a cache that cannot be written only costs time."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, data)
+    except (OSError, WorkError):
+        return
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing_extra("openvino", "openvino", "The engine openvino") from error
+    return openvino

@@ -1,0 +1,198 @@
+"""Every engine against eager torch: same contract, same pictures within its limits, recipes that name it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stylegan2_weights import public_checkpoint
+from tiny import CLASSES, randomise, tiny_biggan, tiny_decoder, tiny_pipeline
+
+from nsbgan_infer.components import load_component, save_component
+from nsbgan_infer.decoders.interpolate import make_bicubic
+from nsbgan_infer.encoders import WaveletEncoder
+from nsbgan_infer.engines import ENGINES, pick_engine, with_engine
+from nsbgan_infer.engines.openvino import Network
+from nsbgan_infer.errors import MissingExtraError, UsageError
+from nsbgan_infer.pipeline import NsbPipeline, Stage
+from nsbgan_infer.registry import manifest, shipped_file
+from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.samplers.stylegan2 import from_public_layout
+
+CPU = torch.device("cpu")
+
+
+def biggan_pipeline() -> NsbPipeline:
+    return NsbPipeline(tiny_biggan(128), [Stage(WaveletEncoder(1), tiny_decoder())], name="tiny biggan")
+
+
+def stylegan_pipeline() -> NsbPipeline:
+    return NsbPipeline(randomise(from_public_layout(public_checkpoint(), None)), name="tiny stylegan2")  # type: ignore[arg-type]
+
+
+PIPELINES: dict[str, Callable[[], NsbPipeline]] = {
+    "learned": tiny_pipeline,
+    "biggan-deep": biggan_pipeline,
+    "stylegan2": stylegan_pipeline,
+}
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(-10 * (a - b).square().mean().log10())
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("engine", ["eager", "openvino"])
+def test_fp32_engines_stay_within_one_grey_level_of_eager(name: str, engine: Any) -> None:
+    plain = PIPELINES[name]()
+    classes = None if name == "stylegan2" else [207, 1]
+    wanted = plain(classes, 2, seeds=5, batch_size=3)
+    assert wanted.tensors.std() > 0.01
+    fast = with_engine(PIPELINES[name](), engine)
+    got = fast(classes, 2, seeds=5, batch_size=3)  # a whole batch, and one that is not
+    assert got.tensors.shape == wanted.tensors.shape
+    assert (got.tensors - wanted.tensors).abs().max() < 1 / 255
+    assert got.recipes[0].engine == engine
+    assert got.recipes[0].dtype == "fp32"
+
+
+def test_bf16_in_openvino_is_near_and_the_recipe_says_so() -> None:
+    wanted = biggan_pipeline()([207], 2).tensors
+    output = with_engine(biggan_pipeline(), "openvino", dtype=torch.bfloat16)([207], 2)
+    assert psnr(output.tensors, wanted) > 35
+    assert (output.recipes[0].engine, output.recipes[0].dtype) == ("openvino", "bf16")
+
+
+def test_outputs_of_openvino_are_their_own_memory() -> None:
+    pipeline = with_engine(tiny_pipeline(), "openvino")
+    first = pipeline([207], 1, seeds=1).tensors
+    copy = first.clone()
+    pipeline([207], 1, seeds=2)
+    assert torch.equal(first, copy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PIPELINES)
+def test_compile_stays_within_one_grey_level_of_eager(name: str) -> None:
+    classes = None if name == "stylegan2" else [207, 1]
+    wanted = PIPELINES[name]()(classes, 2).tensors
+    got = with_engine(PIPELINES[name](), "compile")(classes, 2)
+    assert (got.tensors - wanted).abs().max() < 1 / 255
+    assert got.recipes[0].engine == "compile"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(manifest().get("components", {})))
+def test_shipped_weights_stay_within_the_limits_of_each_engine(
+    name: str, shared_data: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """fp32: 1/255. bf16: the figures go into the report (`pytest -rA`, junit), and 38 dB is the floor."""
+    part: Any = load_component(shipped_file(name))
+    if part.kind == "decoder":
+        from nsbgan_infer.sources import open_source
+
+        photo = next(iter(open_source(shared_data / "set5.zip"))).tensor  # type: ignore[attr-defined]
+        given = WaveletEncoder(2)(photo[None, :, :256, :256])
+        run = lambda p: p(given)  # noqa: E731
+    else:
+        pytest.skip("samplers are compared in whole pipelines")
+    wanted = run(part)
+    from nsbgan_infer.engines.graph import decoder_graph
+
+    graph = decoder_graph(part)
+    assert graph is not None
+    full = Network(part, graph, torch.float32)(given)
+    assert (full - wanted).abs().max() < 1 / 255
+    half = Network(part, graph, torch.bfloat16)(given)
+    difference = (half - wanted).abs()
+    record_property("bf16 max", float(difference.max()))
+    record_property("bf16 mean", float(difference.mean()))
+    record_property("bf16 PSNR", psnr(half, wanted))
+    print(f"{name} bf16: max {difference.max():.4f}, mean {difference.mean():.5f}, PSNR {psnr(half, wanted):.1f} dB")
+    assert psnr(half, wanted) > 38
+
+
+def test_parts_without_weights_stay_as_they_are() -> None:
+    bicubic = make_bicubic(4)
+    pipeline = NsbPipeline(tiny_biggan(128), [Stage(None, bicubic)])
+    fast = with_engine(pipeline, "openvino")
+    assert fast.stages[0].decoder is bicubic
+    assert fast([207], 1).tensors.shape[-1] == 512
+
+
+def test_one_decoder_in_two_stages_is_compiled_as_one() -> None:
+    fast = with_engine(tiny_pipeline(), "openvino")
+    assert fast.stages[0].decoder is fast.stages[1].decoder
+
+
+def test_a_plug_in_sampler_is_refused_with_the_engine_that_takes_it() -> None:
+    class Foreign:
+        info = SamplerInfo("foreign", "pixel", 16, 4, CLASSES, "std", 1.0, "none")
+
+        def __call__(self, latents: Any) -> torch.Tensor:
+            return torch.zeros(len(latents), 3, 16, 16)
+
+    with pytest.raises(UsageError, match="run foreign with eager"):
+        with_engine(NsbPipeline(Foreign()), "openvino")
+
+
+def test_compiled_networks_are_kept_on_disk(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = with_engine(tiny_pipeline(), "openvino")([207], 1).tensors
+    kept = sorted((private_cache / "openvino").glob("*.blob"))
+    assert len(kept) == 3  # the sampler, and the decoder at two sizes
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing should be traced again")
+
+    monkeypatch.setattr("nsbgan_infer.engines.openvino.traced", refuse)
+    assert torch.equal(with_engine(tiny_pipeline(), "openvino")([207], 1).tensors, wanted)
+
+
+def test_a_damaged_compiled_network_is_compiled_again(private_cache: Path) -> None:
+    wanted = with_engine(tiny_pipeline(), "openvino")([207], 1).tensors
+    for file in (private_cache / "openvino").glob("*.blob"):
+        file.write_bytes(b"damaged")
+    assert torch.equal(with_engine(tiny_pipeline(), "openvino")([207], 1).tensors, wanted)
+
+
+def test_other_weights_never_meet_a_kept_network(private_cache: Path, tmp_path: Path) -> None:
+    one, other = tiny_decoder(), randomise(tiny_decoder(), seed=9)
+    save_component(other, tmp_path / "other.safetensors")
+    loaded: Any = load_component(tmp_path / "other.safetensors")
+    results = []
+    for decoder in (one, other, loaded):
+        pipeline = with_engine(NsbPipeline(tiny_pipeline().sampler, [Stage(None, decoder)]), "openvino")  # type: ignore[arg-type]
+        results.append(pipeline([207], 1).tensors)
+    assert not torch.equal(results[0], results[1])
+    assert torch.equal(results[1], results[2])
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("NSBGAN_CACHE", str(tmp_path / "file"))
+    assert with_engine(tiny_pipeline(), "openvino")([207], 1).tensors.isfinite().all()
+
+
+def test_without_openvino_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"nsbgan-infer\[openvino\]"):
+        with_engine(tiny_pipeline(), "openvino")
+
+
+def test_auto_picks_by_device_installation_and_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    assert pick_engine("auto", cuda, 1) == ("eager", None)
+    assert pick_engine("auto", cuda, 1000) == ("compile", "bf16")
+    assert pick_engine("auto", CPU, 1) == ("eager", None)
+    assert pick_engine("auto", CPU, 8) == ("openvino", None)
+    monkeypatch.setattr("nsbgan_infer.engines.find_spec", lambda name: None)
+    assert pick_engine("auto", CPU, 1000) == ("eager", None)
+    assert [pick_engine(e, CPU, 1)[0] for e in ENGINES[1:]] == list(ENGINES[1:])
+    with pytest.raises(UsageError, match="Unknown engine"):
+        pick_engine("tensorrt", CPU, 1)
+    with pytest.raises(UsageError, match="runs on the CPU"):
+        pick_engine("openvino", cuda, 1)
