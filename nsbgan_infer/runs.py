@@ -14,9 +14,14 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
+from nsbgan_infer.components import weights_sha256
+from nsbgan_infer.devices import dtype_name
 from nsbgan_infer.errors import UsageError, WorkError
 from nsbgan_infer.files import read_json, writable_folder
 from nsbgan_infer.latents import LAST_SEED, TruncationMode
@@ -133,6 +138,36 @@ def pipeline_maker(
         return next(stream)
 
     return make
+
+
+def pipeline_settings(
+    pipeline: NsbPipeline,
+    *,
+    truncation: float | None = None,
+    truncation_mode: TruncationMode | None = None,
+    resolution: int | None = None,
+) -> dict[str, Any]:
+    """The `settings` of a plan for a pipeline: the recipe that its images have in common, and the threads that run it.
+
+    Other threads, engines or versions may round a pixel the other way, so a run is resumed with the same ones.
+    """
+    info = pipeline.sampler.info
+    decoders = [s.decoder for s in pipeline.stages[: pipeline.stages_for(resolution)]]
+    parts = {info.name: pipeline.sampler, **{d.info.name: d for d in decoders}}
+    return {
+        "preset": pipeline.name,
+        "sampler": info.name,
+        "decoders": [d.info.name for d in decoders],
+        "resolution": resolution or pipeline.resolutions[-1],
+        "truncation": info.truncation if truncation is None else truncation,
+        "truncation_mode": truncation_mode or info.truncation_mode,
+        "device": pipeline.device.type,
+        "dtype": dtype_name(pipeline.computes_in or pipeline.dtype),
+        "engine": pipeline.engine,
+        "threads": torch.get_num_threads(),
+        "weights": {name: weights_sha256(part) for name, part in parts.items()},
+        "versions": {"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},
+    }
 
 
 def prepare(plan: Plan, folder: Path, *, resume: bool) -> bool:

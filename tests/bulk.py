@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import resource
@@ -42,6 +43,12 @@ def make(requests: Sequence[Request]) -> Output:
 def plan_of(sink: SinkName = "folder", **changes: Any) -> runs.Plan:
     values: dict[str, Any] = {"classes": (207, 1, 5), "count": 30, "resolution": SIDE, "batch_size": 4}
     return runs.Plan(**{**values, "shard_size": 12, "encoding": Encoding(sink), **changes})
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file of a folder, hidden ones too, with its hash."""
+    files = (p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def killed_at(line: int, plan: runs.Plan, folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import webdataset
-from bulk import SIDE, child, make, measured_memory, picture, plan_of
+from bulk import SIDE, child, make, measured_memory, picture, plan_of, tree
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,12 +29,6 @@ from nsbgan_infer.pipeline import Output, Request
 from nsbgan_infer.sinks import AppendedFile, Encoding, Line, SinkName
 
 SINKS: tuple[SinkName, ...] = ("folder", "tar", "npz")
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Every file of a folder, hidden ones too, with its hash."""
-    files = (p for p in folder.rglob("*") if p.is_file())
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def manifest(folder: Path) -> list[dict[str, Any]]:

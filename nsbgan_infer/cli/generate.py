@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nsbgan_infer.cli.bulk import MANY, Bulk, bulk_options, check_bulk, engined, run_bulk
 from nsbgan_infer.cli.loading import check_choice, choose, load
 from nsbgan_infer.cli.options import (
     Choice,
@@ -37,21 +38,31 @@ SHEET_SIDE = 8192  # pixels of the longer side of a contact sheet; its pictures 
 @choice_options
 @file_options
 @machine_options
+@bulk_options
 @console_options
-def command(images: Images, choice: Choice, files: Files, machine: Machine, console: Console) -> None:
+def command(images: Images, choice: Choice, files: Files, machine: Machine, bulk: Bulk, console: Console) -> None:
     """Make pictures of classes.
 
     For example: nsbgan generate --class 207 --class 'espresso' --per-class 4 --res 512
 
     Files are named 207_golden-retriever_seed0.png and written as they are made. The same command makes the same
     pictures, whatever the batch size.
+
+    Many images: nsbgan generate --class all --per-class 50, or --count 50000 --classes uniform; --resume goes on after
+    any stop. plan.json and manifest.jsonl in --out say what was made.
     """
+    images = check_bulk(bulk, images)
     check_choice(choice, images)
     from nsbgan_infer.files import writable_folder
 
     writable_folder(files.out)
     ref, reason = choose(choice, console, fetch=True)
     pipeline = load(ref, choice, machine, console)
+    count = bulk.count or len(pipeline.requests(images.classes)) * images.per_class
+    pipeline = engined(pipeline, machine, count, console)
+    if bulk.asked or count > MANY:
+        run_bulk(pipeline, choice, images, files, machine, bulk, console)
+        return
     requests = pipeline.requests(images.classes, images.per_class, seeds=images.seed)
     columns = images.per_class if images.per_class > 1 else math.isqrt(len(requests) - 1) + 1
     writer = Writer(files, columns, cell=SHEET_SIDE // max(columns, math.ceil(len(requests) / columns)))

@@ -54,6 +54,7 @@ class Machine:
     device: str
     dtype: str
     batch_size: int
+    engine: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,15 @@ machine_options = bundled(
         click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps."),
         click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="auto is fp32."),
         click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Images made together."),
+        click.option(
+            "--engine",
+            type=click.Choice(["auto", "eager", "compile", "openvino"]),
+            default="auto",
+            help="What runs the networks. auto: OpenVINO on a CPU where it is installed and there are several images; "
+            "torch.compile in bf16 on CUDA for many; else plain torch.",
+        ),
     ],
-    {"device": "device", "dtype": "dtype", "batch_size": "batch_size"},
+    {"device": "device", "dtype": "dtype", "batch_size": "batch_size", "engine": "engine"},
 )
 
 file_options = bundled(

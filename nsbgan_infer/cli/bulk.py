@@ -1,0 +1,208 @@
+"""`nsbgan generate` for many images: a plan, shards, a manifest, and --resume."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nsbgan_infer.cli.loading import load
+from nsbgan_infer.cli.options import Choice, Files, Images, Machine, bundled
+from nsbgan_infer.cli.output import Console
+from nsbgan_infer.errors import UsageError
+
+if TYPE_CHECKING:
+    from nsbgan_infer.pipeline import NsbPipeline
+    from nsbgan_infer.runs import Plan
+    from nsbgan_infer.shard_worker import Make, Progress
+
+MANY = 1000  # images from which on a run is a bulk run without being asked
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """What only bulk runs have."""
+
+    count: int | None
+    draw: str | None
+    sink: str | None
+    resume: bool
+    shard_size: int | None
+    workers: str | None
+    ray_actors: int
+    ray_address: str | None
+
+    @property
+    def asked(self) -> bool:
+        """Whether any option asks for a bulk run."""
+        return self.resume or any((self.count, self.draw, self.sink, self.shard_size, self.workers, self.ray_address))
+
+
+bulk_options = bundled(
+    "bulk",
+    Bulk,
+    [
+        click.option("--count", type=click.IntRange(min=1), help="Images in all, each of a class drawn by chance."),
+        click.option("--classes", "draw", type=click.Choice(["uniform"]), help="How --count draws its classes."),
+        click.option(
+            "--sink",
+            type=click.Choice(["folder", "tar", "npz"]),
+            help="Where a bulk run puts its images: sub-folders of 1,000 (default), WebDataset tar shards, or one npz "
+            f"with arr_0 and arr_1. This, --count, --resume, --workers or more than {MANY} images make it a bulk run.",
+        ),
+        click.option("--resume", is_flag=True, help="Go on with a bulk run in --out that was stopped, however it was."),
+        click.option(
+            "--shard-size", type=click.IntRange(min=1), metavar="N", help="Images of a shard.  [default: 1000]"
+        ),
+        click.option("--workers", type=click.Choice(["ray"]), help="Make the shards on Ray actors."),
+        click.option("--ray-actors", type=click.IntRange(min=1), default=2, help="How many; each loads the models."),
+        click.option("--ray-address", metavar="ADDR", help="A running Ray cluster. Default: Ray on this machine."),
+    ],
+    {name: name for name in ("count", "draw", "sink", "resume", "shard_size", "workers", "ray_actors", "ray_address")},
+)
+
+
+def check_bulk(bulk: Bulk, images: Images) -> Images:
+    """What can be told from the options alone. Returns the images with `all` classes where --count names none."""
+    if bulk.draw and not bulk.count:
+        raise UsageError("--classes uniform goes with --count N, the number of images in all.")
+    if bulk.count and images.per_class > 1:
+        raise UsageError("Give --count or --per-class, not both.")
+    if bulk.ray_address and not bulk.workers:
+        raise UsageError("--ray-address goes with --workers ray.")
+    return replace(images, classes=("all",)) if bulk.count and not images.classes else images
+
+
+def run_bulk(
+    pipeline: NsbPipeline, choice: Choice, images: Images, files: Files, machine: Machine, bulk: Bulk, console: Console
+) -> None:
+    """Make the plan and run it, here or on Ray; report where the manifest is."""
+    from nsbgan_infer.runs import MANIFEST, run
+
+    if files.grid or files.save_steps:
+        raise UsageError("A bulk run writes no grid and no steps: leave out --grid and --save-steps.")
+    plan = make_plan(pipeline, images, files, machine, bulk)
+    with console.bar(plan.count) as bar:
+        seen = [0]
+
+        def progress(done: int, _count: int) -> None:
+            if done > seen[0]:
+                bar.advance(done - seen[0])
+                seen[0] = done
+
+        bar.step("2-5 images")
+        if bulk.workers:
+            _run_on_ray(plan, pipeline, choice, images, files, machine, bulk, progress)
+        else:
+            run(plan, files.out, make_of(pipeline, images), resume=bulk.resume, progress=progress)
+    manifest = files.out / MANIFEST
+    value = {"pipeline": pipeline.name, "images": plan.count, "out": str(files.out), "manifest": str(manifest)}
+    console.result(value, f"{plan.count} images in {files.out}, listed in {manifest}")
+
+
+def make_plan(pipeline: NsbPipeline, images: Images, files: Files, machine: Machine, bulk: Bulk) -> Plan:
+    """The plan that the options mean. Raises UsageError and UnknownNameError."""
+    from nsbgan_infer.runs import Plan, pipeline_settings
+    from nsbgan_infer.sinks import Encoding
+
+    wanted: Any = images.classes
+    if bulk.count and pipeline.sampler.info.classes is None and images.classes == ("all",):
+        wanted = None
+    classes = tuple(r.class_id for r in pipeline.requests(wanted))
+    settings = pipeline_settings(
+        pipeline,
+        truncation=images.truncation,
+        truncation_mode=images.truncation_mode,
+        resolution=images.resolution,
+    )
+    return Plan(
+        classes,
+        bulk.count or images.per_class * len(classes),
+        settings["resolution"],
+        seed=images.seed,
+        uniform=bool(bulk.count),
+        batch_size=machine.batch_size,
+        shard_size=bulk.shard_size or 1000,
+        encoding=Encoding(bulk.sink or "folder", files.fmt, recipe=files.recipe),  # type: ignore[arg-type]
+        settings=settings,
+    )
+
+
+def make_of(pipeline: NsbPipeline, images: Images) -> Make:
+    """What makes the plan's batches."""
+    from nsbgan_infer.runs import pipeline_maker
+
+    return pipeline_maker(
+        pipeline,
+        truncation=images.truncation,
+        truncation_mode=images.truncation_mode,
+        resolution=images.resolution,
+    )
+
+
+def engined(pipeline: NsbPipeline, machine: Machine, count: int, console: Console) -> NsbPipeline:
+    """The pipeline with the engine of --engine, or the one that `auto` takes for so many images."""
+    from nsbgan_infer.devices import pick_dtype
+    from nsbgan_infer.engines import pick_engine, with_engine
+
+    engine, dtype = pick_engine(machine.engine, pipeline.device, count)
+    if machine.engine == "auto" and engine != "eager":
+        console.note(f"Using the engine {engine}: --engine eager for plain torch.")
+    if engine == "eager" and machine.engine == "auto":
+        return pipeline
+    wanted = machine.dtype if dtype is None or machine.dtype != "auto" else dtype
+    return with_engine(pipeline, engine, dtype=pick_dtype(wanted, pipeline.device))
+
+
+def _run_on_ray(
+    plan: Plan,
+    pipeline: NsbPipeline,
+    choice: Choice,
+    images: Images,
+    files: Files,
+    machine: Machine,
+    bulk: Bulk,
+    progress: Progress,
+) -> None:
+    from nsbgan_infer.engines.ray import run_on_ray
+
+    if choice.preset is None and choice.pipeline is None:  # what was chosen here is used there
+        choice = replace(choice, preset=pipeline.name)
+    run_on_ray(
+        plan,
+        files.out,
+        functools.partial(remote_make, _absolute(choice), images, machine, plan.count),
+        workers=bulk.ray_actors,
+        address=bulk.ray_address,
+        gpus=1 if pipeline.device.type == "cuda" else 0,
+        resume=bulk.resume,
+        progress=progress,
+    )
+
+
+def remote_make(choice: Choice, images: Images, machine: Machine, count: int) -> Make:
+    """In an actor: load the pipeline once, quietly."""
+    from nsbgan_infer.cli.loading import go_offline
+
+    if choice.offline:
+        go_offline()
+    quiet = Console(quiet=True)
+    pipeline = load(choice.preset or choice.pipeline or "", choice, machine, quiet)
+    return make_of(engined(pipeline, machine, count, quiet), images)
+
+
+def _absolute(choice: Choice) -> Choice:
+    """The choice with paths that mean the same in another working folder."""
+
+    def absolute(ref: str | None) -> str | None:
+        return str(Path(ref).absolute()) if ref and Path(ref).exists() else ref
+
+    return replace(
+        choice,
+        pipeline=absolute(choice.pipeline),
+        sampler=absolute(choice.sampler),
+        decoder=absolute(choice.decoder),
+    )
