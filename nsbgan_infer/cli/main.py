@@ -34,6 +34,8 @@ COMMANDS = {
     "demo": "demo",
     "evaluate": "evaluate",
     "reproduce": "reproduce",
+    "bench": "bench",
+    "export": "export",
 }
 
 

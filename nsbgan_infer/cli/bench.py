@@ -1,0 +1,99 @@
+"""`nsbgan bench`: our paths against the wheel's own BigGAN, as ratios measured in one run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nsbgan_infer.cli.options import console_options
+from nsbgan_infer.cli.output import Console, table
+
+TARGETS = {
+    "wheel512_over_nsb512": (">=", 6.0),
+    "wheel512_over_nsb128to512": (">=", 12.0),
+    "nsb512fast_over_folded512": ("<=", 1.0),
+    "nsb128to512_over_folded512": ("<=", 0.45),
+    "wheel256_over_biggan256": (">=", 6.0),
+    "overhead_share": ("<=", 0.08),
+    "memory_nsb512_over_wheel512": ("<=", 0.6),
+}
+
+
+@click.command("bench")
+@click.option("--rounds", type=click.IntRange(min=1), default=9, help="How often each path is timed, interleaved.")
+@click.option("--quick", is_flag=True, help="Three rounds, a bulk run of 8 images, no memory: to see that it works.")
+@click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Images made together.")
+@console_options
+def command(rounds: int, quick: bool, device: str, batch_size: int, console: Console) -> None:
+    """Time every path against the wheel's own BigGAN.
+
+    Samplers have random weights of the real sizes, which take the same time. All figures of one run come from one
+    process, round by round; compare ratios, not milliseconds of different runs.
+    """
+    from nsbgan_infer.bench import measure
+    from nsbgan_infer.devices import pick_device
+
+    found = measure(
+        rounds=3 if quick else rounds,
+        device=pick_device(device),
+        batch=batch_size,
+        images=8 if quick else 64,
+        memory=not quick,
+        say=console.note,
+    )
+    console.result(found, _text(found))
+
+
+def _text(found: dict[str, Any]) -> str:
+    host = found["machine"]
+    rates = ", ".join(f"{v} G multiply-adds/s in {k}" for k, v in host["matrix_product_gmac_per_s"].items())
+    versions = ", ".join(f"{k} {v}" for k, v in host["versions"].items())
+    rows = [_row(r, found["batch"]) for r in found["rows"]]
+    lines = [
+        f"{host['device']}, {host['threads']} threads; {versions}",
+        f"Matrix product: {rates}. {found['rounds']} rounds, batch {found['batch']}.",
+        "",
+        table(
+            rows, header=("path", "engine", "dtype", "decoder", "ms", "quartiles", "images/s", "G mult-adds", "steps")
+        ),
+        "",
+        table(_ratios(found), header=("ratio", "median", "quartiles", "target")),
+        "",
+        table([[k, f"{v:.2f} ms"] for k, v in found["baselines_ms"].items()]),
+    ]
+    if found["memory_mib"]:
+        lines += ["", table([[f"memory peak, {k}", f"{v} MiB"] for k, v in found["memory_mib"].items()])]
+    return "\n".join(lines)
+
+
+def _row(row: dict[str, Any], batch: int) -> list[str]:
+    low, high = row["quartiles_ms"]
+    total = sum(row["steps_ms"].values())
+    steps = ", ".join(f"{name} {100 * v / total:.0f} %" for name, v in row["steps_ms"].items())
+    count = "" if row["multiply_adds"] is None else f"{row['multiply_adds'] / batch / 1e9:.1f}"
+    rate = f"{1000 * batch / row['ms']:.2f}"
+    return [
+        row["path"],
+        row["engine"],
+        row["dtype"],
+        row["decoder"] or "",
+        f"{row['ms']:.1f}",
+        f"{low:.1f} to {high:.1f}",
+        rate,
+        count,
+        steps,
+    ]
+
+
+def _ratios(found: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, value in found["ratios"].items():
+        low, high = found["spread"][name]
+        sign, target = TARGETS[name]
+        met = value >= target if sign == ">=" else value <= target
+        rows.append(
+            [name, f"{value:.3f}", f"{low:.3f} to {high:.3f}", f"{sign} {target:g} {'met' if met else 'missed'}"]
+        )
+    return rows

@@ -1,0 +1,183 @@
+"""ONNX export of steps 2 and 4: one file for the sampler, one for each decoder and size, checked against eager torch.
+
+Static shapes. The truncation is worked into the sampler, so its inputs are z (B, z_dim) and y (B, 1000 or its own
+classes), or for StyleGAN2 z and noise. Outputs are what the parts return: RGB, nominally [0, 1], unclamped.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nsbgan_infer.engines.graph import part_graph
+from nsbgan_infer.errors import WorkError, missing_extra
+from nsbgan_infer.files import atomic_path, write_json
+from nsbgan_infer.latents import draw_latents
+from nsbgan_infer.pipeline import NsbPipeline
+
+LIMIT = 1 / 255  # largest difference from eager torch that an exported network may have
+OPSET = 18
+Run = Callable[[Path, Sequence[NDArray[np.float32]]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One file: what is in it, its inputs by name with their shapes, and how far it is from eager torch (None where
+    nothing was there to check with)."""
+
+    file: str
+    part: str
+    inputs: dict[str, tuple[int, ...]]
+    output: tuple[int, ...]
+    difference: float | None
+
+
+class _WithConstants(nn.Module):
+    """A graph with some of its inputs fixed."""
+
+    def __init__(self, module: nn.Module, constants: Sequence[Tensor], place: int) -> None:
+        super().__init__()
+        self.module, self.place = module, place
+        for i, constant in enumerate(constants):
+            self.register_buffer(f"constant_{i}", constant)
+        self.names = [f"constant_{i}" for i in range(len(constants))]
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        constants = [getattr(self, n) for n in self.names]
+        given = [first, second][: self.place] + constants + [first, second][self.place :]
+        out: Tensor = self.module(*given)
+        return out
+
+
+class _Draw(nn.Module):
+    """A learned sampler from z on (the engines begin at its code)."""
+
+    def __init__(self, sampler: Any) -> None:
+        super().__init__()
+        self.sampler = sampler
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        out: Tensor = self.sampler.draw(z, y)
+        return out
+
+
+def export_pipeline(
+    pipeline: NsbPipeline, folder: Path, *, truncation: float | None = None, batch: int = 1, check: bool = True
+) -> list[Exported]:
+    """Write `sampler.onnx`, `decoder-<side>.onnx` for each size, and `export.json` into `folder`, which exists.
+
+    Raises MissingExtraError before any work where onnx, or with `check` a program that runs it, is missing; UsageError
+    for the sampler of a plug-in; WorkError when an exported network differs from eager torch by more than 1/255.
+    """
+    need("onnx", "onnxscript")
+    run = find_runner() if check else None
+    pipeline.to("cpu", torch.float32)
+    done = [_export(folder / "sampler.onnx", pipeline.sampler.info.name, *_sampler(pipeline, truncation, batch), run)]
+    side = pipeline.sampler.info.resolution
+    for stage in pipeline.stages:
+        side = side >> (stage.encoder.levels if stage.encoder else 0)
+        file = folder / f"decoder-{side}.onnx"
+        graph = part_graph(stage.decoder)
+        if graph and all(d.file != file.name for d in done):
+            low = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+            done.append(_export(file, stage.decoder.info.name, graph.module, {"low_band": low}, run))
+        side *= stage.decoder.info.scale
+    write_json(folder / "export.json", {"pipeline": pipeline.name, "networks": [vars(d) for d in done]})
+    return done
+
+
+def need(*packages: str) -> None:
+    """Raise MissingExtraError for the first of `packages` that is not installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise missing_extra(package, "openvino", "The ONNX export")
+
+
+def find_runner() -> Run:
+    """What runs an ONNX file here: ONNX Runtime, else OpenVINO. Raises MissingExtraError if there is neither."""
+    if find_spec("onnxruntime"):
+        return _run_onnxruntime
+    if find_spec("openvino"):
+        return _run_openvino
+    raise missing_extra("openvino", "openvino", "Checking the export (or leave it out with --no-check)")
+
+
+def _sampler(pipeline: NsbPipeline, truncation: float | None, batch: int) -> tuple[nn.Module, dict[str, Tensor]]:
+    sampler: Any = pipeline.sampler
+    info = sampler.info
+    latents = draw_latents(
+        range(batch),
+        [None if info.classes is None else info.classes[0]] * batch,
+        z_dim=info.z_dim,
+        truncation=info.truncation if truncation is None else truncation,
+        mode=info.truncation_mode,
+        truncates=info.truncates,
+    )
+    graph = part_graph(sampler)
+    assert graph is not None  # part_graph refuses samplers that have none
+    inputs = graph.inputs(latents)
+    if sampler.arch == "learned":
+        return _Draw(sampler), {"z": latents.z, "y": inputs[1]}
+    place = 2 if sampler.arch == "biggan-deep" else 1  # of the statistics, or of the truncation
+    free = [(n, t) for i, (n, t) in enumerate(zip(graph.names, inputs, strict=True)) if i != place]
+    return _WithConstants(graph.module, [inputs[place]], place), dict(free)
+
+
+def _export(file: Path, part: str, module: nn.Module, inputs: dict[str, Tensor], run: Run | None) -> Exported:
+    given = tuple(t.contiguous() for t in inputs.values())
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = module(*given)
+        program = torch.onnx.export(
+            module.eval(),
+            given,
+            input_names=list(inputs),
+            output_names=["picture"],
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    difference = None
+    with atomic_path(file) as temporary:
+        assert program is not None
+        program.save(temporary, external_data=False)
+        if run is not None:
+            got = run(temporary, [t.numpy() for t in given])
+            difference = float(np.abs(got - wanted.numpy()).max())
+            if not difference <= LIMIT:
+                raise WorkError(
+                    f"The exported network of {part} differs from torch by {difference:.3g}, more than 1/255: {file} "
+                    "is not kept. Please report it with the versions of `nsbgan --version`."
+                )
+    shapes = {name: tuple(t.shape) for name, t in inputs.items()}
+    return Exported(file.name, part, shapes, tuple(wanted.shape), difference)
+
+
+def _run_onnxruntime(file: Path, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+    feed = {i.name: array for i, array in zip(session.get_inputs(), inputs, strict=True)}
+    out: NDArray[np.float32] = session.run(None, feed)[0]
+    return out
+
+
+def _run_openvino(file: Path, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    import openvino
+
+    model = openvino.Core().read_model(file.read_bytes())
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    out: NDArray[np.float32] = request.infer(list(inputs))[0].copy()
+    return out
