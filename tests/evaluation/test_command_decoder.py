@@ -35,7 +35,7 @@ def test_text_names_the_figures(shared_data: Path, capsys: pytest.CaptureFixture
     [
         ("iwt", "absent.zip", "No such file or folder"),
         ("iwt", "empty", "No pictures in"),
-        ("iwt", "broken", "bad.png is not a picture"),
+        ("iwt", "broken", "bad.png is no"),
         ("bicubik", "good", "did you mean bicubic"),
     ],
 )

@@ -223,7 +223,7 @@ def test_command_reports_in_json_and_keeps_a_reference(
     [
         ("empty", [], "No pictures in"),
         ("mixed", [], "--size"),
-        ("corrupt", [], "bad.png is not a picture"),
+        ("corrupt", [], "bad.png is no"),
         ("good", ["--measures", "fid", "--inception", "absent.pth"], "No Inception file"),
         ("good", ["--measures", "fdlite0"], "Unknown measure"),
         ("broken.npz", [], "cannot be read as an npz"),
