@@ -1,0 +1,61 @@
+"""ONNX export: files that other programs run, equal to torch, or refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import tiny_biggan, tiny_decoder, tiny_pipeline
+
+from nsbgan_infer.encoders import WaveletEncoder
+from nsbgan_infer.engines import onnx as export
+from nsbgan_infer.errors import MissingExtraError, WorkError
+from nsbgan_infer.pipeline import NsbPipeline, Stage
+
+pytest.importorskip("onnxscript")
+
+
+def test_files_run_elsewhere_and_equal_torch(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    done = export.export_pipeline(tiny_pipeline(), tmp_path)
+    assert [d.file for d in done] == ["sampler.onnx", "decoder-16.onnx", "decoder-32.onnx"]
+    assert all(d.difference is not None and d.difference < 1e-4 for d in done)
+    listed = json.loads((tmp_path / "export.json").read_text())
+    assert listed["networks"][2]["output"] == [1, 3, 128, 128]
+    session = onnxruntime.InferenceSession(str(tmp_path / "decoder-32.onnx"))
+    low = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
+    import torch
+
+    wanted = tiny_pipeline().stages[1].decoder(torch.from_numpy(low))
+    assert np.allclose(session.run(None, {"low_band": low})[0], wanted.numpy(), atol=1e-4)
+
+
+def test_a_biggan_takes_z_and_y_alone_and_openvino_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "find_runner", lambda: export._run_openvino)
+    pipeline = NsbPipeline(tiny_biggan(128), [Stage(WaveletEncoder(1), tiny_decoder())])
+    done = export.export_pipeline(pipeline, tmp_path, truncation=0.5)
+    assert done[0].inputs == {"z": (1, 128), "y": (1, 1000)}
+    assert done[0].difference is not None
+    assert done[0].difference < 1e-3
+
+
+def test_a_network_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(file: Path, inputs: Any) -> Any:
+        return np.zeros((1, 3, 16, 16), np.float32)
+
+    monkeypatch.setattr(export, "find_runner", lambda: wrong)
+    with pytest.raises(WorkError, match="differs from torch"):
+        export.export_pipeline(tiny_pipeline(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_packages_are_named_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="onnx"):
+        export.export_pipeline(tiny_pipeline(), tmp_path)
+    monkeypatch.setattr(export, "find_spec", lambda name: name.startswith("onnxscr") or name == "onnx" or None)
+    with pytest.raises(MissingExtraError, match="--no-check"):
+        export.export_pipeline(tiny_pipeline(), tmp_path)
