@@ -12,7 +12,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,13 @@ class LowBandSet:
     def batch(self, rows: Tensor, flips: Tensor) -> Tensor:
         """Low bands of pictures `rows` (B,), mirrored where `flips` (B,) is 1: (B, 3, h, w) float32."""
         return torch.from_numpy(self.low[rows.numpy(), flips.numpy()].astype(np.float32))
+
+    def thinned(self, count: int) -> LowBandSet:
+        """At most `count` pictures of the set, evenly spaced, in memory. Statistics stay those of the whole."""
+        if count >= len(self):
+            return self
+        rows = torch.linspace(0, len(self) - 1, count).round().long()
+        return replace(self, low=self.low[rows.numpy()], labels=self.labels[rows])
 
     def shift_and_scale(self) -> tuple[float, float]:
         """Min-max constants of the raw low band by the authors' rule: ceil of |min|, and that plus ceil of max.

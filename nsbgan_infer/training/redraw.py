@@ -62,7 +62,7 @@ class RedrawWeights:
 
 @dataclass(frozen=True)
 class RedrawSettings:
-    """One run. `data` is a folder of `encode_lowbands`.
+    """One run. `data` is a folder of `encode_lowbands`; `pictures` above 0 uses only that many of it.
 
     A batch has `groups` classes with as many pictures each, so that repulsion within a class can be felt;
     `from_prior` is the share of each group that is drawn from the prior, with the standard deviation of z uniform in
@@ -72,6 +72,7 @@ class RedrawSettings:
 
     loop: LoopSettings
     data: str
+    pictures: int = 0
     name: str = "embedded"
     licence: str = "none"
     widths: tuple[int, ...] = (192, 192, 192, 96, 32)
@@ -105,7 +106,8 @@ class RedrawTask:
         if accelerator.num_processes > 1:
             raise UsageError("The lean sampler is trained by one process: start it without `accelerate launch`.")
         self.settings, self.device = settings, accelerator.device
-        self.data = open_lowbands(Path(settings.data))
+        data = open_lowbands(Path(settings.data))
+        self.data = data.thinned(settings.pictures) if settings.pictures else data
         if settings.groups > len(self.data.classes):
             raise UsageError(
                 f"{settings.data} has {len(self.data.classes)} classes, fewer than {settings.groups} groups."

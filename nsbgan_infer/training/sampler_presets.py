@@ -163,6 +163,7 @@ BIGGAN: dict[str, dict[str, Row]] = {
 # The lean form: found by experiment, see weights/TRAINING.md. Settings that are not here are RedrawSettings' own.
 LEAN: dict[str, dict[str, Row]] = {
     "steps": {"small": (12_000, "an hour of one CPU core"), "tiny": (50, "a first try")},
+    "pictures": {"small": (0, "all"), "tiny": (400, "looking at 14,000 takes a minute or two")},
     "batch": {"small": (16, "measured: more steps beat larger batches"), "tiny": (4, "a first try")},
     "groups": {"small": (4, "four pictures a class: repulsion is felt"), "tiny": (2, "a first try")},
     "widths": {"small": ((192, 192, 192, 96, 32), "7 ms an image"), "tiny": ((32, 32, 32, 16, 16), "a first try")},

@@ -63,6 +63,15 @@ def test_the_last_incomplete_chunk_is_written(tmp_path: Path) -> None:
     np.testing.assert_allclose(levels, np.arange(CHUNK + 3), atol=0.2)
 
 
+def test_a_thinned_set_keeps_pictures_and_labels_together(photos: Path, tmp_path: Path) -> None:
+    data = encode_lowbands(open_source(photos), tmp_path / "set", WaveletEncoder(2), size=64)
+    few = data.thinned(3)
+    rows = torch.tensor([0, 2, 4])
+    assert few.labels.tolist() == data.labels[rows].tolist() and len(few) == 3
+    torch.testing.assert_close(few.batch(torch.arange(3), torch.ones(3).long()), data.batch(rows, torch.ones(3).long()))
+    assert len(data.thinned(99)) == 5
+
+
 def test_pixel_sets_are_not_shifted(photos: Path, tmp_path: Path) -> None:
     data = encode_lowbands(open_source(photos), tmp_path / "set", PixelEncoder(2), size=64)
     assert data.shift_and_scale() == (0.0, 1.0)
