@@ -22,6 +22,9 @@ from nsbgan_infer.latents import LAST_SEED
 
 if TYPE_CHECKING:
     from nsbgan_infer.evaluation.features import Classifier
+    from nsbgan_infer.images import Recipe
+    from nsbgan_infer.latents import TruncationMode
+    from nsbgan_infer.pipeline import NsbPipeline, Output, Request
 
 Mode = Literal["label", "max"]
 GOLDEN = 2654435769  # 2^32 / golden ratio: multiples stay far apart (Knuth, TAOCP 3, section 6.4)
@@ -153,6 +156,45 @@ def reject(
             else:
                 again.append((index, wish, attempt + 1))
         open_tries = again
+
+
+def rejected_outputs(
+    pipeline: NsbPipeline,
+    requests: Sequence[Request],
+    classifier: Classifier,
+    rule: Rule,
+    *,
+    truncation: float | None = None,
+    truncation_mode: TruncationMode | None = None,
+    resolution: int | None = None,
+    batch_size: int = 8,
+    tally: Tally | None = None,
+) -> Iterator[tuple[Chosen[Recipe], Output]]:
+    """A pipeline's images under rejection: one `Output` of one image for each request, in the order of settling.
+
+    `Chosen.accepted` is False for a request whose tries ended: its output is the best one so far, to be kept aside. The
+    recipe holds the seed of the accepted attempt, so `regenerate` needs to know nothing of rejection, the number of
+    the attempt, and the classifier, mode, threshold and score. Other arguments as in `NsbPipeline.stream`.
+    """
+    from nsbgan_infer.pipeline import Output, Request
+
+    def draw(wishes: list[Wish]) -> tuple[Tensor, tuple[Recipe, ...]]:
+        stream = pipeline.stream(
+            [Request(w.class_id, w.seed) for w in wishes],
+            truncation=truncation,
+            truncation_mode=truncation_mode,
+            resolution=resolution,
+            batch_size=len(wishes),
+        )
+        made = next(iter(stream))
+        return made.tensors, made.recipes
+
+    wishes = [Wish(r.class_id, r.seed) for r in requests]
+    about = {"classifier": classifier.info.name, "mode": rule.mode, "threshold": rule.threshold}
+    for chosen in reject(wishes, draw, classifier, rule, batch_size=batch_size, tally=tally):
+        noted = {**about, "score": round(chosen.score, 6), "accepted": chosen.accepted}
+        recipe = replace(chosen.extra, attempt=chosen.attempt, rejection=noted)
+        yield chosen, Output(chosen.picture[None], (requests[chosen.index],), (recipe,))
 
 
 @dataclass

@@ -8,12 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import tiny_pipeline
 from torch import Tensor
 
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.latents import LAST_SEED
-from nsbgan_infer.samplers.rejection import Rule, Tally, Wish, attempt_seed, reject, scores
+from nsbgan_infer.samplers.rejection import Rule, Tally, Wish, attempt_seed, reject, rejected_outputs, scores
 
 
 def draw_z(wish: Wish) -> Tensor:
@@ -151,3 +152,32 @@ def test_wishes_that_cannot_be_judged_are_refused_before_any_draw() -> None:
     assert not draws.batches
     with pytest.raises(UsageError, match="1000 classes"):
         scores(torch.zeros(1, 1008), [Wish(3, 0)], Rule(0.5))
+
+
+def test_a_pipelines_recipe_makes_the_accepted_image_again() -> None:
+    pipeline = tiny_pipeline()
+    requests = pipeline.requests("all", 3)
+    judge, tally = ColourJudge(), Tally()
+    rule = Rule(0.5, classes=pipeline.sampler.info.classes, max_tries=6)
+    found = list(rejected_outputs(pipeline, requests, judge, rule, resolution=64, batch_size=4, tally=tally))
+    assert sorted(chosen.index for chosen, _ in found) == list(range(len(requests)))
+    assert any(chosen.attempt for chosen, _ in found) and 0 < tally.shortfall < len(requests)
+    for chosen, output in found:
+        recipe = output.recipes[0]
+        assert output.requests == (requests[chosen.index],)
+        assert (recipe.attempt, recipe.seed) == (chosen.attempt, attempt_seed(chosen.wish.seed, chosen.attempt))
+        assert recipe.rejection is not None and recipe.rejection["accepted"] == chosen.accepted
+        assert (recipe.rejection["score"] >= 0.5) == chosen.accepted
+        assert type(recipe).from_json(recipe.to_json()) == recipe
+        again = pipeline(recipe.class_id, seeds=recipe.seed, truncation=recipe.truncation, resolution=64)
+        assert torch.allclose(again.tensors, output.tensors, atol=1e-4)
+    assert {type(v) for v in pipeline.stream(requests[:1], resolution=64)} == {type(found[0][1])}
+
+
+class ColourJudge(Judge):
+    """1000 logits from a fixed random mix of the mean colours of a 2 x 2 grid."""
+
+    def __call__(self, pictures: Tensor) -> Scores:
+        mix = 2 * torch.randn(12, 1000, generator=torch.Generator().manual_seed(0))
+        features = torch.nn.functional.adaptive_avg_pool2d(pictures, 2).flatten(1)
+        return Scores(features, features @ mix)
