@@ -203,7 +203,12 @@ def test_ctrl_c_ends_quietly_and_leaves_whole_files(pipeline_folder: Path, tmp_p
     out = tmp_path / "many"
     command = [sys.executable, "-m", "nsbgan_infer", "generate", "--pipeline", str(pipeline_folder), "-c", "1"]
     child = subprocess.Popen(
-        [*command, "-n", "100000", "-o", str(out)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [*command, "-n", "100000", "-o", str(out)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # a test run in the background inherits an ignored SIGINT and would hand it on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while child.poll() is None and not (out.is_dir() and any(out.glob("*.png"))):
         time.sleep(0.05)
