@@ -33,7 +33,7 @@ def plot_sweeps(sweeps: Sequence[Sweep], path: Path) -> Path:
         _line(axes, plain, colour, "-o", name)
         if kept:
             start = min(plain, key=lambda p: p.fd)
-            _line(axes, [start, *kept], colour, "--s", None)
+            _line(axes, [start, *kept], colour, "--s", None, skip=1)
     judge = sweeps[0].judge
     score = "IS" if judge == "FID" else judge.replace("FD", "IS")
     axes.set_xlabel(f"{score} (higher is better)")
@@ -54,7 +54,8 @@ def label(point: Point) -> str:
     return text if point.short == 0 else f"{text} (n {point.n})"
 
 
-def _line(axes: Any, points: Sequence[Point], colour: str, style: str, name: str | None) -> None:
+def _line(axes: Any, points: Sequence[Point], colour: str, style: str, name: str | None, *, skip: int = 0) -> None:
+    """A line through the points; the first `skip` have their labels already."""
     axes.plot([p.score for p in points], [p.fd for p in points], style, color=colour, label=name, markersize=4)
-    for p in points:
+    for p in points[skip:]:
         axes.annotate(label(p), (p.score, p.fd), textcoords="offset points", xytext=(5, 4), fontsize=7, color=colour)
