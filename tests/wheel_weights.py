@@ -36,14 +36,16 @@ def wheel_model(resolution: int, channel_width: int = 128) -> Any:
 def random_biggan(resolution: int, channel_width: int = 128, seed: int = 0) -> dict[str, Tensor]:
     """A state dict in the wheel's layout: random weights, converged spectral norms, 51 different rows of statistics.
 
-    The statistics are those of the network's own activations, times a trend over the rows and a jitter, so signals
-    neither die nor explode and every row draws another picture.
+    The statistics are those of the network's own activations with a jitter, so signals neither die nor explode and
+    every row draws another picture.
     """
     random = torch.Generator().manual_seed(seed)
     model = wheel_model(resolution, channel_width)
     state = model.state_dict()
     for name, value in state.items():
-        if name.endswith(("weight_orig", "embeddings.weight")):
+        if name == "embeddings.weight":
+            value.copy_(0.5 * torch.randn(value.shape, generator=random))
+        elif name.endswith("weight_orig"):
             value.copy_(torch.randn(value.shape, generator=random) / math.sqrt(value[0].numel()))
         elif name.endswith(("bias", "gamma")):
             value.copy_(0.2 * torch.randn(value.shape, generator=random) + (1.0 if name.endswith("gamma") else 0.0))
@@ -74,18 +76,28 @@ def _converge(state: dict[str, Tensor], name: str, random: torch.Generator) -> N
 
 
 def _fit_statistics(model: Any, random: torch.Generator) -> None:
+    """Measure the activations at truncations 0.2 and 1, and lay all 51 rows on the line between, with a jitter."""
     from pytorch_pretrained_biggan.model import BigGANBatchNorm
 
-    def fit(norm: Any, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0]
-        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3)) + 1e-3
-        rows = torch.linspace(0, 1, 51)[:, None]
-        jitter = torch.randn(2, 51, mean.numel(), generator=random)
-        norm.running_means.copy_(mean * (0.8 + 0.4 * rows) + 0.1 * variance.sqrt() * jitter[0])
-        norm.running_vars.copy_(variance * (0.7 + 0.6 * rows) * torch.exp(0.1 * jitter[1]))
+    norms = [m for m in model.modules() if isinstance(m, BigGANBatchNorm)]
+    measured: dict[tuple[Any, float], Tensor] = {}
+    for truncation in (0.2, 1.0):
 
-    hooks = [m.register_forward_pre_hook(fit) for m in model.modules() if isinstance(m, BigGANBatchNorm)]
-    with torch.no_grad():
-        model(*random_inputs(2, seed=1), 0.5)
-    for hook in hooks:
-        hook.remove()
+        def fit(norm: Any, inputs: tuple[Any, ...], at: float = truncation) -> None:
+            mean, variance = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3))
+            measured[norm, at] = torch.stack([mean, variance + 0.1 * variance.mean()])
+            norm.running_means.copy_(measured[norm, at][0].expand(51, -1))
+            norm.running_vars.copy_(measured[norm, at][1].expand(51, -1))
+
+        hooks = [norm.register_forward_pre_hook(fit) for norm in norms]
+        z, y = random_inputs(4, seed=1)
+        with torch.no_grad():
+            model(z * truncation, y, truncation)
+        for hook in hooks:
+            hook.remove()
+    way = ((torch.linspace(0, 1, 51) - 0.2) / 0.8).clamp(0)[:, None]
+    for norm in norms:
+        mean, variance = (a + (b - a) * way for a, b in zip(measured[norm, 0.2], measured[norm, 1.0], strict=True))
+        jitter = torch.randn(2, *mean.shape, generator=random)
+        norm.running_means.copy_(mean + 0.1 * variance.sqrt() * jitter[0])
+        norm.running_vars.copy_(variance * torch.exp(0.1 * jitter[1]))
