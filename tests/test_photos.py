@@ -27,7 +27,7 @@ def noise(width: int, height: int, channels: int = 3) -> np.ndarray:  # type: ig
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "I;16", "YCbCr", "PA"])
 def test_every_mode_is_enlarged(mode: str, tmp_path: Path) -> None:
-    path = tmp_path / ("x.tif" if mode in ("CMYK", "YCbCr", "LA", "PA") else "x.png")
+    path = tmp_path / {"CMYK": "x.tif", "YCbCr": "x.jpg", "LA": "x.tif", "PA": "x.tif"}.get(mode, "x.png")
     if mode == "I;16":
         image = Image.fromarray(noise(20, 12, 1).astype(np.uint16) * 257)
     else:

@@ -71,7 +71,8 @@ def to_8_bit(pictures: Tensor) -> Tensor:
 def resize_bicubic(pictures: Tensor, size: int) -> Tensor:
     """Antialiased bicubic resize to `size` x `size` of 8-bit pictures: (B, 3, H, W) uint8 -> float32 in [0, 1].
 
-    The longer side first, rounded and clamped after each pass: equal to the BICUBIC of Pillow 13 within one level.
+    The longer side first, rounded and clamped after each pass: equal within one level to Pillow's BICUBIC, pass by
+    pass (Pillow 13 orders them so too, Pillow 12 always goes across first).
     """
     x = pictures.float()
     height, width = x.shape[-2:]
