@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import torch
 from torch import Tensor
 
 from nsbgan_infer.components import Component, component_config, weights_sha256
+from nsbgan_infer.engines.baked import BakedBigGAN
 from nsbgan_infer.engines.graph import Graph
 from nsbgan_infer.errors import WorkError, missing_extra
 from nsbgan_infer.files import write_bytes
 from nsbgan_infer.hub import cache_dir
+from nsbgan_infer.samplers.biggan import BigGANDeep
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
@@ -27,12 +30,13 @@ HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 class Network:
     """One component's tensor part, compiled for every shape that comes along, computing in `dtype` (fp32 or bf16).
 
-    Threads: as many as torch uses. Raises MissingExtraError where OpenVINO is not installed.
+    Threads: as many as torch uses. `constants` tells graphs of one component apart that have different numbers worked
+    in. Raises MissingExtraError where OpenVINO is not installed.
     """
 
-    def __init__(self, part: Any, graph: Graph, dtype: torch.dtype) -> None:
+    def __init__(self, part: Any, graph: Graph, dtype: torch.dtype, *, constants: str = "") -> None:
         _openvino()
-        self.part, self.graph, self.dtype = part, graph, dtype
+        self.part, self.graph, self.dtype, self.constants = part, graph, dtype, constants
         self.requests: dict[tuple[torch.Size, ...], Any] = {}
 
     def __call__(self, *tensors: Tensor) -> Tensor:
@@ -45,13 +49,11 @@ class Network:
         return torch.from_numpy(results[0]).clone()  # the request writes its next result to the same place
 
     def _compiled(self, tensors: list[Tensor]) -> Any:
-        ov = _openvino()
-        threads = torch.get_num_threads()
-        core = ov.Core()
+        core = _openvino().Core()
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[self.dtype],
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": str(threads),
+            "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
         }
         file = cache_dir() / "openvino" / f"{self._key(tensors, settings, core)}.blob"
         if file.is_file():
@@ -67,13 +69,30 @@ class Network:
         facts = {
             "config": component_config(self.part),
             "weights": weights_sha256(self.part) or _state_hash(self.part),
+            "constants": self.constants,
             "shapes": [list(t.shape) for t in tensors],
             "settings": settings,
-            "openvino": _openvino().get_version(),
-            "torch": torch.__version__,
+            "versions": [_openvino().get_version(), torch.__version__, version("nsbgan-infer")],
             "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class BigGANNetworks:
+    """A BigGAN-deep with its statistics worked in (see `baked`): a network for each truncation that comes along."""
+
+    def __init__(self, sampler: BigGANDeep, dtype: torch.dtype) -> None:
+        _openvino()
+        self.sampler, self.dtype = sampler, dtype
+        self.networks: dict[str, Network] = {}
+
+    def __call__(self, z: Tensor, y: Tensor, statistics: Tensor) -> Tensor:
+        """What `BigGANDeep.forward_tensors` is given and gives."""
+        key = hashlib.sha256(statistics.contiguous().numpy().tobytes()).hexdigest()
+        if key not in self.networks:
+            graph = Graph(BakedBigGAN(self.sampler, statistics), ("z", "y"), lambda given: given)
+            self.networks[key] = Network(self.sampler, graph, self.dtype, constants=key)
+        return self.networks[key](z, y)
 
 
 def traced(graph: Graph, tensors: list[Tensor]) -> Any:

@@ -16,11 +16,14 @@ from nsbgan_infer.components import load_component, save_component
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.engines import ENGINES, pick_engine, with_engine
+from nsbgan_infer.engines.baked import BakedBigGAN
 from nsbgan_infer.engines.openvino import Network
 from nsbgan_infer.errors import MissingExtraError, UsageError
+from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.registry import manifest, shipped_file
 from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.samplers.biggan import BigGANDeep
 from nsbgan_infer.samplers.stylegan2 import from_public_layout
 
 CPU = torch.device("cpu")
@@ -39,6 +42,16 @@ PIPELINES: dict[str, Callable[[], NsbPipeline]] = {
     "biggan-deep": biggan_pipeline,
     "stylegan2": stylegan_pipeline,
 }
+
+
+def varied_biggan() -> BigGANDeep:
+    """A tiny BigGAN-deep with other statistics at every truncation."""
+    sampler = tiny_biggan(128)
+    random = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        sampler.statistics.means.normal_(0, 0.1, generator=random)
+        sampler.statistics.variances.uniform_(0.5, 2, generator=random)
+    return sampler
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -65,6 +78,25 @@ def test_bf16_in_openvino_is_near_and_the_recipe_says_so() -> None:
     output = with_engine(biggan_pipeline(), "openvino", dtype=torch.bfloat16)([207], 2)
     assert psnr(output.tensors, wanted) > 35
     assert (output.recipes[0].engine, output.recipes[0].dtype) == ("openvino", "bf16")
+
+
+@pytest.mark.parametrize("truncation", [0.3, 1.0])
+def test_the_baked_biggan_equals_the_sampler(truncation: float) -> None:
+    sampler = varied_biggan()
+    drawn = draw_latents([1, 2], [207, 3], z_dim=128, truncation=truncation, mode="scale")
+    statistics = sampler.statistics.at(truncation, sampler.config)
+    wanted = sampler(drawn)
+    assert wanted.std() > 0.01
+    assert (BakedBigGAN(sampler, statistics)(drawn.z, drawn.y) - wanted).abs().max() < 1e-5
+
+
+def test_each_truncation_has_its_own_network() -> None:
+    plain = NsbPipeline(varied_biggan())
+    fast = with_engine(NsbPipeline(plain.sampler), "openvino")
+    for truncation in (0.3, 1.0, 0.3):
+        difference = fast([207], truncation=truncation).tensors - plain([207], truncation=truncation).tensors
+        assert difference.abs().max() < 1 / 255
+    assert len(fast.sampler.run.networks) == 2  # type: ignore[attr-defined]
 
 
 def test_outputs_of_openvino_are_their_own_memory() -> None:
