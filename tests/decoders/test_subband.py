@@ -31,8 +31,7 @@ def make_random(config: SubbandConfig = TINY) -> SubbandDecoder:
 @pytest.mark.parametrize(("arch", "most"), [("subband-w", 1_300_000), ("subband-w-fast", 450_000)])
 def test_parameter_budgets(arch: str, most: int) -> None:
     row = {k: v for k, v in NETWORKS[arch].items() if k != "arch"}
-    with torch.device("meta"):
-        count = sum(p.numel() for p in SubbandDecoder(SubbandConfig(**row)).parameters())
+    count = sum(p.numel() for p in SubbandDecoder(SubbandConfig(**row)).parameters())
     assert 0.5 * most < count <= most
 
 
