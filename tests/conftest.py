@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -23,10 +24,8 @@ def pytest_configure() -> None:
         "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
         "int sampling_ratio, bool aligned) -> Tensor",
     ):
-        try:
+        with contextlib.suppress(RuntimeError):  # a complete torchvision has declared it
             library.define(schema)
-        except RuntimeError:
-            pass  # a complete torchvision has declared it
     pytest.torchvision_library = library  # type: ignore[attr-defined]  # kept alive
 
 
