@@ -1,0 +1,46 @@
+"""What Ray actors of the tests load; they import this module by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bulk import make
+
+
+def plain() -> Callable[..., Any]:
+    """The tiny maker."""
+    return make
+
+
+def dying(notes: Path) -> Callable[..., Any]:
+    """One that kills its process by SIGKILL, once, at the fourth batch of all; each batch leaves a note."""
+
+    def work(requests: Sequence[Any]) -> Any:
+        (notes / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        if not (notes / "killed").exists() and len(list(notes.iterdir())) > 3:
+            (notes / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return make(requests)
+
+    return work
+
+
+def failing() -> Callable[..., Any]:
+    """One that fails for one image."""
+
+    def work(requests: Sequence[Any]) -> Any:
+        if any(r.seed == 3 and r.class_id == 1 for r in requests):
+            raise ValueError("no such thing")
+        return make(requests)
+
+    return work
+
+
+def broken() -> Callable[..., Any]:
+    """One that cannot be loaded."""
+    raise ValueError("no weights here")
