@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +41,7 @@ from nsbgan_infer.shard_worker import (
 )
 from nsbgan_infer.sinks import Encoding, Line, write_npz
 
-PLAN, MANIFEST = "plan.json", "manifest.jsonl"
+PLAN, MANIFEST, LOCK = "plan.json", "manifest.jsonl", ".nsbgan.lock"
 T = TypeVar("T")
 
 
@@ -110,12 +112,35 @@ def run(plan: Plan, folder: Path, make: Make, *, resume: bool = False, progress:
     Raises UsageError before any work (unwritable folder; a run is there already, or one with another plan) and
     WorkError with one sentence when something fails during it; what is written stays and can be resumed.
     """
-    if prepare(plan, folder, resume=resume):
-        return
-    failures: list[Failure] = []
-    for number in plan.shards:
-        failures += run_shard(plan, folder, number, make, progress=progress)
-    finish(plan, folder, failures)
+    with sole_run(folder):
+        if prepare(plan, folder, resume=resume):
+            return
+        failures: list[Failure] = []
+        for number in plan.shards:
+            failures += run_shard(plan, folder, number, make, progress=progress)
+        finish(plan, folder, failures)
+
+
+@contextmanager
+def sole_run(folder: Path) -> Iterator[None]:
+    """Hold `folder` against another process that would make the same run. The system lets go of it when a process
+    dies, so a killed run can be resumed at once. Raises UsageError where another one is at it, or for a folder that
+    cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    writable_folder(folder)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"Another process is making the run in {folder}: wait for its end, or stop it.") from None
+    try:
+        yield
+    finally:
+        if os.name == "posix":  # elsewhere filelock removes it itself, and an open file cannot be removed
+            (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
 def pipeline_maker(

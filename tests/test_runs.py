@@ -251,6 +251,15 @@ def test_a_second_run_without_resume_is_refused(tmp_path: Path) -> None:
         runs.run(plan_of(), tmp_path, make)
 
 
+def test_two_runs_of_one_folder_at_a_time_are_refused(tmp_path: Path) -> None:
+    with runs.sole_run(tmp_path), pytest.raises(UsageError, match="Another process"):
+        runs.run(plan_of(), tmp_path, make)
+    assert not any(tmp_path.iterdir())
+    runs.run(plan_of(), tmp_path, make)
+    assert len(manifest(tmp_path)) == plan_of().count
+    assert not (tmp_path / runs.LOCK).exists()
+
+
 # --- failures
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from nsbgan_infer.errors import NsbError, WorkError, missing_extra
-from nsbgan_infer.runs import Plan, done, finish, prepare, run_shard
+from nsbgan_infer.runs import Plan, done, finish, prepare, run_shard, sole_run
 from nsbgan_infer.shard_worker import Failure, Make, Progress
 
 POLL = 2.0  # seconds between two looks at the journals
@@ -39,11 +39,12 @@ def run_on_ray(
     and MissingExtraError where Ray is not installed.
     """
     ray = _ray()
-    if prepare(plan, folder, resume=resume):
-        return
-    with _cluster(ray, address, workers):
-        failures = _make_shards(ray, plan, folder.absolute(), factory, workers, gpus, progress)
-    finish(plan, folder, failures)
+    with sole_run(folder):
+        if prepare(plan, folder, resume=resume):
+            return
+        with _cluster(ray, address, workers):
+            failures = _make_shards(ray, plan, folder.absolute(), factory, workers, gpus, progress)
+        finish(plan, folder, failures)
 
 
 class Worker:
