@@ -108,13 +108,21 @@ def _plain(name: str) -> str:
 
 
 def _suggest(text: str) -> str:
-    by_name = {_plain(n): c for c in reversed(all_classes()) for n in c.names}
-    near = difflib.get_close_matches(_plain(text), by_name, n=4, cutoff=0.6)
-    if not near:  # a word of a name may be near where the whole is not ("retreiver")
-        words = {w: c for plain, c in by_name.items() for w in plain.split()}
-        near_words = difflib.get_close_matches(_plain(text), words, n=1, cutoff=0.7)
-        near = [p for p in by_name if near_words and near_words[0] in p.split()][:4]
-    if not near:
+    """The nearest names: whole ones, and words within names ("retreiver" is near each of the five retrievers)."""
+    want = _plain(text)
+    phrases: dict[str, list[ImageNetClass]] = {}
+    for c in all_classes():
+        for phrase in {p for name in c.names for p in _phrases(_plain(name), len(want.split()) or 1)}:
+            phrases.setdefault(phrase, []).append(c)
+    near = difflib.get_close_matches(want, phrases, n=5, cutoff=0.6)  # best first
+    score = {p: difflib.SequenceMatcher(None, p, want).ratio() for p in near}
+    found = dict.fromkeys(c for p in near if score[p] > score[near[0]] - 0.1 for c in phrases[p])
+    if not found:
         return "search with `nsbgan classes WORD`."
-    found = list(dict.fromkeys(by_name[n] for n in near))
-    return "did you mean " + " or ".join(f"{c.name} ({c.id})" for c in found) + "?"
+    return "did you mean " + " or ".join(f"{c.name} ({c.id})" for c in list(found)[:5]) + "?"
+
+
+def _phrases(name: str, count: int) -> set[str]:
+    """A plain name, and every run of `count` words in it."""
+    words = name.split()
+    return {name, *(" ".join(words[i : i + count]) for i in range(len(words) - count + 1))}

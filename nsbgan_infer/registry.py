@@ -37,10 +37,14 @@ class Entry:
     summary: str
     source: Literal["none", "shipped", "released", "package", "yours", "plug-in"]
     load: str | None = None
+    licence: str = "unknown"
 
 
-def _entries(kind: Kind, *rows: tuple[str, str, str, str | None]) -> dict[str, Entry]:
-    return {n: Entry(n, kind, s, cast(Any, source), load) for n, s, source, load in rows}
+def _entries(kind: Kind, *rows: tuple[str, str, str, str | None], licence: str = "unknown") -> dict[str, Entry]:
+    return {
+        n: Entry(n, kind, s, cast(Any, source), load, "none" if source == "none" else licence)
+        for n, s, source, load in rows
+    }
 
 
 _HERE = "nsbgan_infer"
@@ -75,7 +79,12 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         "classifier",
         ("efficientnet-lite0", "EfficientNet-Lite0", "package", f"{_HERE}.evaluation.features:load_lite0"),
         ("efficientnet-lite2", "EfficientNet-Lite2", "package", f"{_HERE}.evaluation.features:load_lite2"),
+        licence="Apache-2.0",
+    )
+    | _entries(
+        "classifier",
         ("inception-v3", "Inception v3 (paper)", "released", f"{_HERE}.evaluation.features:load_inception"),
+        licence="BSD-3-Clause",
     ),
 }
 
@@ -125,10 +134,22 @@ def probe(plugin: Plugin) -> Plugin:
     return plugin
 
 
+def package_licence(distribution: str) -> str:
+    """The licence that an installed package states in its metadata, else `unknown`."""
+    try:
+        facts = metadata.metadata(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+    classified = [c.rpartition(" :: ")[2] for c in facts.get_all("Classifier") or [] if c.startswith("License ::")]
+    stated = [*(facts.get_all("License-Expression") or []), *(facts.get_all("License") or []), *classified]
+    short = [text for text in stated if text.isprintable() and 0 < len(text) <= 60]  # some hold the whole text
+    return short[0] if short else "unknown"
+
+
 def entries(kind: Kind) -> dict[str, Entry]:
     """Built-ins and usable plug-ins of a kind by name."""
     plugins = {
-        p.name: Entry(p.name, kind, f"from {p.distribution}", "plug-in", p.target)
+        p.name: Entry(p.name, kind, f"from {p.distribution}", "plug-in", p.target, package_licence(p.distribution))
         for p in discover_plugins()
         if p.kind == kind and p.error is None
     }
@@ -257,10 +278,13 @@ def shipped_file(name: str) -> Path:
     """The file with the shipped weights of `name`. Raises CheckpointError with the next step if there is none."""
     entry = BUILT_IN["sampler"].get(name)
     if entry and entry.source == "yours":
-        raise CheckpointError(
-            f"Nobody has published weights of {name}: train them with `nsbgan train sampler`, or convert yours with "
-            "`nsbgan convert`, and give their folder with --sampler FOLDER."
+        how = (
+            "No weights of stylegan2-256 come with this program: convert a checkpoint that you have with `nsbgan "
+            "convert FILE FOLDER`"
+            if name == "stylegan2-256"
+            else f"Nobody has published weights of {name}: train them with `nsbgan train sampler`"
         )
+        raise CheckpointError(f"{how}, and give their folder with --sampler FOLDER.")
     row = manifest().get("components", {}).get(name)
     file = weights_dir() / check_plain_name(row["file"], weights_dir() / "manifest.json") if row else None
     if file is None or not file.is_file():

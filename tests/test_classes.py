@@ -95,6 +95,12 @@ def test_did_you_mean(text: str, near: str) -> None:
     assert near in str(caught.value)
 
 
+def test_words_within_names_are_ranked_by_their_own_likeness() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        find_class("retreiver")
+    assert str(caught.value).count("retriever (20") == 5 and "screwdriver" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [

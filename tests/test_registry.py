@@ -21,6 +21,7 @@ from nsbgan_infer.registry import (
     load_classifier,
     load_decoder,
     load_sampler,
+    package_licence,
     probe,
     shipped_file,
 )
@@ -138,6 +139,26 @@ def test_a_plugin_that_fails_when_made_or_has_no_info(install: Install) -> None:
             load("bare")
 
 
+@pytest.mark.parametrize(
+    ("stated", "licence"),
+    [
+        ("License-Expression: MIT", "MIT"),
+        ("License: BSD", "BSD"),
+        ("Classifier: License :: OSI Approved :: Apache Software License", "Apache Software License"),
+        ("License: " + "all the words of it " * 50, "unknown"),
+        ("Summary: says nothing", "unknown"),
+    ],
+)
+def test_the_licence_of_a_plugin_is_what_its_package_states(
+    install: Install, tmp_path: Path, stated: str, licence: str
+) -> None:
+    install("stated", {"decoder": {"stated-decoder": "m7:Doubler"}})
+    with (tmp_path / "site/stated-1.0.dist-info/METADATA").open("a") as file:
+        file.write(f"{stated}\n")
+    assert entries("decoder")["stated-decoder"].licence == licence
+    assert package_licence("no-such-package-anywhere") == "unknown"
+
+
 def test_names_that_are_taken_stay_with_their_owner(install: Install) -> None:
     install("aaa", {"decoder": {"mine": "m4:Doubler", "bicubic": "m4:Doubler"}}, m4=MODULE)
     install("zzz", {"decoder": {"mine": "m4:no_info"}})
@@ -213,6 +234,14 @@ def test_a_folder_and_a_file_load_by_path_and_by_kind(tmp_path: Path) -> None:
         assert load_sampler(str(path)).info.resolution == 4
         with pytest.raises(CheckpointError, match="is a sampler, but a decoder is wanted"):
             load_decoder(str(path))
+
+
+def test_samplers_without_weights_say_how_to_get_them() -> None:
+    with pytest.raises(CheckpointError, match="nsbgan convert FILE FOLDER") as caught:
+        load_sampler("stylegan2-256")
+    assert "nsbgan train" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="nsbgan train sampler"):
+        load_sampler("learned-w-64")
 
 
 def test_the_manifest_cannot_point_out_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

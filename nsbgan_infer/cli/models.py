@@ -51,7 +51,7 @@ def _part(entry: Entry) -> dict[str, Any]:
         "summary": entry.summary,
         "source": entry.source,
         "size": None,
-        "licence": "none" if entry.source == "none" else "unknown",
+        "licence": entry.licence,
         "here": {"none": True, "yours": False}.get(entry.source),
         "url": None,
     }

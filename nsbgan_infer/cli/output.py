@@ -24,6 +24,12 @@ class Console:
     json: bool = False
     quiet: bool = False
 
+    def __post_init__(self) -> None:
+        if self.quiet:
+            from nsbgan_infer.hub import set_quiet
+
+            set_quiet()
+
     def note(self, text: str) -> None:
         """A line that a reader may want, on standard error; not with --quiet."""
         if not self.quiet:

@@ -20,7 +20,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     from nsbgan_infer.cli.main import cli
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(hub, "_offline", False)  # --offline lasts as long as the process
+    monkeypatch.setattr(hub, "_offline", False)  # --offline and --quiet last as long as the process
+    monkeypatch.setattr(hub, "_quiet", False)
 
     def invoke(*arguments: object, code: int = 0) -> Result:
         result = CliRunner().invoke(cli, [str(a) for a in arguments], prog_name="nsbgan")

@@ -64,6 +64,7 @@ class TestModels:
         assert parts["subband-w"]["licence"] == "tests only" and parts["subband-w"]["size"] > 1000
         assert parts["iwt"] == parts["iwt"] | {"here": True, "licence": "none", "size": None}
         assert value["defaults"]["upscale"] == {"wavelet": "subband-w"}
+        assert parts["efficientnet-lite0"]["licence"] == "Apache-2.0"
         text = run("models").stdout
         assert all(name in text for name in [*parts, *PRESETS])
 

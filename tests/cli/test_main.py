@@ -115,6 +115,15 @@ def test_errors_become_one_sentence(
     assert ("Traceback" in capsys.readouterr().err) == (code != 130)
 
 
+def test_quiet_reaches_the_progress_bars_of_fetching(run: Run) -> None:
+    from nsbgan_infer import hub
+
+    run("classes", "207")
+    assert not hub._quiet
+    run("classes", "207", "-q")
+    assert hub._quiet
+
+
 def test_as_a_library_the_group_raises(run: Run) -> None:
     with pytest.raises(UsageError):
         cli.main(["clases"], standalone_mode=False)
