@@ -142,11 +142,12 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
         for step in range(start, end):
             meter.add(task.step(step))
             done = step + 1
-            if done % settings.log_every == 0 or done == end:
+            saves = done % settings.save_every == 0 or done == end
+            if saves or done % settings.log_every == 0:  # never keep a checkpoint whose losses were not looked at
                 values = meter.take(accelerator)
                 log(done, values)
                 bar(done, values)
-            if done % settings.save_every == 0 or done == end:
+            if saves:
                 if main:
                     save_checkpoint(settings.out / CHECKPOINT, {"step": done, "task": task.state()})
                     sheet = settings.sheet_every > 0 and (done % settings.sheet_every == 0 or done == end)
