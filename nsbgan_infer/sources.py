@@ -1,7 +1,8 @@
 """Sets of pictures to train on or to measure: a folder, a ZIP archive, or WebDataset tar shards, read where they lie.
 
-The class of a picture is the WordNet id in its path (`n02099601/NAME.webp`), else unknown. One shared preparation,
-`centre_square`, serves every trainer and measure: short side resized with antialiasing, centre crop.
+The class of a picture is the WordNet id in its path (`n02099601/NAME.webp`), or the id in a name that `nsbgan generate`
+gives (`207_golden-retriever_seed0.png`), else unknown. One shared preparation, `centre_square`, serves every trainer
+and measure: short side resized with antialiasing, centre crop.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,7 +201,14 @@ def _is_picture(name: str) -> bool:
 
 
 def _source(names: Sequence[str], read: Callable[[int], bytes], *, within: str = "") -> ImageSource:
-    """The class is that of the WordNet id in a name, else in that of the folder `within` which all lie."""
     by_wnid = {c.wnid: c.id for c in all_classes()}
-    found = (re.search(r"n\d{8}", n) or re.search(r"n\d{8}", within) for n in names)
-    return ImageSource(tuple(names), tuple(by_wnid.get(m[0]) if m else None for m in found), read)
+    return ImageSource(tuple(names), tuple(_class_of(n, within, by_wnid) for n in names), read)
+
+
+def _class_of(name: str, within: str, by_wnid: Mapping[str, int]) -> int | None:
+    """By the WordNet id in a name or in that of the folder `within` which all lie, else by the name of an image that
+    was generated."""
+    if found := re.search(r"n\d{8}", name) or re.search(r"n\d{8}", within):
+        return by_wnid.get(found[0])
+    made = re.search(r"(?:^|/)(\d{3})_([a-z0-9-]+)_seed\d+\.\w+$", name)
+    return int(made[1]) if made and all_classes()[int(made[1])].slug == made[2] else None

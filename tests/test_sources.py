@@ -37,6 +37,13 @@ FILES = {
     "n02099601/._b.png": b"a twin that macOS makes",
     "notes.txt": b"no picture",
 }
+MADE = {  # names of generated pictures, and of what is none
+    "207_golden-retriever_seed0.png": 207,
+    "out/001_goldfish_seed4294967295.webp": 1,
+    "207_goldfish_seed0.png": None,
+    "001_goldfish_seed0_2-sample.png": None,
+    "001_goldfish.png": None,
+}
 CLASSES = {
     "n02099601/b.png": 207,
     "n02099601/a.webp": 207,
@@ -163,6 +170,14 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path: Path) -> None:
         path.write_bytes(data)
         problems = check_images(open_source(path))
         assert len(problems) == 1 and problems[0].startswith("n02099601/b.png cannot be read from set.zip")
+
+
+def test_the_class_of_a_generated_picture_is_in_its_name(tmp_path: Path) -> None:
+    for name in MADE:
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(picture())
+    source = open_source(tmp_path / "set")
+    assert dict(zip(source.names, source.classes, strict=True)) == MADE
 
 
 def test_members_that_unpack_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,10 @@ from nsbgan_infer.cli.output import Console, table
 from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
-
     from nsbgan_infer.evaluation.images import ImagesReport, Reference
     from nsbgan_infer.evaluation.pictures import PictureSet
     from nsbgan_infer.evaluation.reconstruction import DecoderReport
+    from nsbgan_infer.pipeline import NsbPipeline
 
 
 @click.group("evaluate")
@@ -82,14 +81,21 @@ def decoder_command(
     required=True,
     metavar="SRC",
     help="The pictures to measure: a folder, ZIP, tar, npz, a run's "
-    "folder or manifest.jsonl, or preset:NAME (with --class, --per-class, --seed, --truncation, --res).",
+    "folder or manifest.jsonl, or preset:NAME (with --sampler, --decoder, --class, --per-class, --seed, --truncation, "
+    "--res).",
 )
-@click.option("--real", metavar="SRC", help="Real pictures, as --fake, or a reference file (.safetensors).")
+@click.option(
+    "--real",
+    multiple=True,
+    metavar="SRC",
+    help="Real pictures, as --fake, or a reference file (.safetensors). Repeat for more archives of one set.",
+)
 @click.option(
     "--measures",
     default="fd-lite0,is-lite0",
     metavar="LIST",
-    help="Of fid, is, kid, pr, fd-lite0, is-lite0, fd-lite2, is-lite2, swd, ms-ssim.",
+    help="Of fid, is, kid, pr, fd-lite0, is-lite0, fd-lite2, is-lite2, share-lite0, share-lite2, "
+    "share-lite0-imagenet, share-lite2-imagenet, swd, ms-ssim.",
 )
 @click.option(
     "--size", type=click.IntRange(min=32), help="Bring all pictures to this side: short side resized, centre cropped."
@@ -107,6 +113,8 @@ def decoder_command(
     metavar="FILE",
     help="The Inception weights of torch-fidelity. Default: $NSBGAN_FID_INCEPTION, the cache, or its address.",
 )
+@click.option("--sampler", metavar="REF", help="Replace the sampler of preset:NAME, as in `nsbgan generate`.")
+@click.option("--decoder", metavar="REF", help="Replace the decoder of every stage of preset:NAME.")
 @click.option("-c", "--class", "classes", multiple=True, metavar="CLASS", help="Of preset:NAME. Default: all it has.")
 @click.option("-n", "--per-class", type=click.IntRange(min=1), default=50, help="Pictures of each class.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Picture j of each class has seed SEED + j.")
@@ -118,12 +126,14 @@ def decoder_command(
 @console_options
 def images_command(
     fake: str,
-    real: str | None,
+    real: tuple[str, ...],
     measures: str,
     size: int | None,
     allow_small: bool,
     save_reference: Path | None,
     inception: Path | None,
+    sampler: str | None,
+    decoder: str | None,
     classes: tuple[str, ...],
     per_class: int,
     seed: int,
@@ -137,7 +147,9 @@ def images_command(
     """Measure pictures, against real ones where a measure needs them.
 
     Every figure comes with its number of pictures. FID, IS, KID, precision and recall use the original Inception;
-    FD-lite0, FD-lite2 and their scores use EfficientNet-Lite, which needs no network.
+    FD-lite0, FD-lite2 and their scores use EfficientNet-Lite, which needs no network. A share is that of the pictures
+    which a judge gives to their own class, among the classes that the sampler has (of files: among theirs); with
+    -imagenet after ImageNet's mean and deviation instead of those that the judge was trained with.
     """
     from nsbgan_infer.devices import pick_device
     from nsbgan_infer.evaluation.images import (
@@ -149,22 +161,21 @@ def images_command(
         load_judges,
     )
     from nsbgan_infer.evaluation.pictures import open_pictures
-    from nsbgan_infer.evaluation.references import load_reference, make_reference
+    from nsbgan_infer.evaluation.references import make_reference, real_pictures
     from nsbgan_infer.evaluation.references import save_reference as save
     from nsbgan_infer.hub import set_offline
+    from nsbgan_infer.pipeline import NsbPipeline
 
     if offline:
         set_offline()
     names = check_measures([m.strip().lower() for m in measures.split(",") if m.strip()])
     chosen = pick_device(device)
     if fake.startswith("preset:"):
-        fakes = _made(fake.removeprefix("preset:"), classes, per_class, seed, truncation, res, chosen)
+        pipeline = NsbPipeline.from_pretrained(fake.removeprefix("preset:"), sampler=sampler, decoder=decoder)
+        fakes = _made(pipeline.to(chosen), classes, per_class, seed, truncation, res)
     else:
         fakes = open_pictures(fake, size=size)
-    reals: PictureSet | Reference | None = None
-    if real is not None:
-        given = Path(real)
-        reals = load_reference(given) if given.suffix == ".safetensors" else open_pictures(given, size=size)
+    reals: PictureSet | Reference | None = real_pictures(real, size=size) if real else None
     if save_reference is not None and (isinstance(reals, Reference) or reals is None):
         raise UsageError("There are no real pictures to make a reference of: give them with --real.")
     if save_reference is not None and not any(MEASURES[m].needs == "moments" for m in names):
@@ -306,19 +317,16 @@ def numbers(text: str, option: str) -> list[float]:
 
 
 def _made(
-    preset: str,
+    pipeline: NsbPipeline,
     classes: tuple[str, ...],
     per_class: int,
     seed: int,
     truncation: float | None,
     resolution: int | None,
-    device: torch.device,
 ) -> PictureSet:
-    """The pictures of a preset, made as they are measured."""
+    """The pictures of a pipeline, made as they are measured."""
     from nsbgan_infer.evaluation.pictures import pipeline_pictures
-    from nsbgan_infer.pipeline import NsbPipeline
 
-    pipeline = NsbPipeline.from_pretrained(preset).to(device)
     wanted = list(classes) or (None if pipeline.sampler.info.classes is None else ["all"])
     requests = pipeline.requests(wanted, per_class, seeds=seed)
     return pipeline_pictures(pipeline, requests, truncation=truncation, resolution=resolution)
@@ -327,7 +335,9 @@ def _made(
 def _images_text(report: ImagesReport) -> str:
     rows = []
     for measure, values in report.values.items():
-        counts = ", ".join(f"{k} {v}" for k, v in values.items() if k.startswith("n_") or k in ("pairs", "within"))
+        counts = ", ".join(
+            f"{k} {v}" for k, v in values.items() if k.startswith("n_") or k in ("pairs", "within", "among")
+        )
         figures = {k: v for k, v in values.items() if isinstance(v, float)}
         text = "  ".join(f"{v:.4g}" if k == "value" else f"{k} {v:.4g}" for k, v in figures.items())
         rows.append((measure, text, counts))

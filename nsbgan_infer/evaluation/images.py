@@ -1,12 +1,13 @@
 """Measuring pictures against real ones: one pass over each set, as many measures as asked for.
 
 FID, IS, KID, precision and recall carry these names only on the original Inception (see `inception`); on
-EfficientNet-Lite they are called fd-lite0, is-lite0 and fd-lite2. Every figure comes with its number of pictures.
+EfficientNet-Lite they are called fd-lite0, is-lite0 and fd-lite2. A share is that of the pictures whose class has the
+largest logit, among the classes that could have been asked for. Every figure comes with its number of pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from torch import Tensor
 
 from nsbgan_infer.errors import UsageError, unknown_name
 from nsbgan_infer.evaluation.diversity import PatchSets, mean_ms_ssim, swd
-from nsbgan_infer.evaluation.features import Classifier, ClassifierInfo, load_lite0, load_lite2
+from nsbgan_infer.evaluation.features import (
+    Classifier,
+    ClassifierInfo,
+    load_lite0,
+    load_lite2,
+    with_imagenet_colours,
+)
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
 from nsbgan_infer.evaluation.pictures import PictureSet
 from nsbgan_infer.evaluation.scores import InceptionScore, Pool, kernel_distance, picture_keys, precision_recall
@@ -27,7 +34,8 @@ GALLERY = 1024  # pictures kept for MS-SSIM
 
 @dataclass(frozen=True)
 class Measure:
-    """`judge` is inception, lite0, lite2 or pixels; `needs` what is gathered; `real`: whether real pictures count."""
+    """`judge` is pixels or one of those that `load_judges` knows; `needs` what is gathered; `real`: whether real
+    pictures count."""
 
     judge: str
     needs: str
@@ -43,9 +51,28 @@ MEASURES = {
     "is-lite0": Measure("lite0", "score", False),
     "fd-lite2": Measure("lite2", "moments", True),
     "is-lite2": Measure("lite2", "score", False),
+    "share-lite0": Measure("lite0", "share", False),
+    "share-lite2": Measure("lite2", "share", False),
+    "share-lite0-imagenet": Measure("lite0-imagenet", "share", False),  # after ImageNet's mean and deviation
+    "share-lite2-imagenet": Measure("lite2-imagenet", "share", False),
     "swd": Measure("pixels", "patches", True),
     "ms-ssim": Measure("pixels", "gallery", False),
 }
+
+
+@dataclass
+class Share:
+    """How many pictures a judge gave to their own class, the largest logit among the classes `among`."""
+
+    among: tuple[int, ...]
+    right: int = 0
+    seen: int = 0
+
+    def update(self, logits: Tensor, classes: Sequence[int | None]) -> None:
+        """Add logits (B, 1000) of pictures of `classes`."""
+        given = logits.cpu()[:, list(self.among)].argmax(1).tolist()
+        self.right += sum(self.among[g] == c for g, c in zip(given, classes, strict=True))
+        self.seen += len(given)
 
 
 @dataclass
@@ -56,6 +83,7 @@ class Judged:
     moments: Moments | None = None
     score: InceptionScore | None = None
     pool: Pool | None = None
+    share: Share | None = None
 
 
 @dataclass
@@ -118,6 +146,8 @@ def load_judges(
         "inception": lambda: load_fid_inception(inception),
         "lite0": load_lite0,
         "lite2": load_lite2,
+        "lite0-imagenet": lambda: with_imagenet_colours(load_lite0()),
+        "lite2-imagenet": lambda: with_imagenet_colours(load_lite2()),
     }
     return {name: load().to(device or "cpu") for name, load in loaders.items() if name in wanted}
 
@@ -139,6 +169,7 @@ def gather(
             Moments(judge.info.features) if (name, "moments") in needs else None,
             InceptionScore() if (name, "score") in needs else None,
             Pool() if (name, "pool") in needs else None,
+            Share(pictures.choices) if (name, "share") in needs else None,
         )
     if ("pixels", "patches") in needs:
         found.patches = PatchSets()
@@ -164,6 +195,8 @@ def _add(found: Gathered, part: Tensor, classes: tuple[int | None, ...], judges:
             row.score.update(scores.logits, keys)
         if row.pool is not None:
             row.pool.update(scores.features, keys)
+        if row.share is not None:
+            row.share.update(scores.logits, classes)
     if found.patches is not None:
         found.patches.update(part, keys)
     if found.gallery is not None and found.gallery_classes is not None:
@@ -183,12 +216,14 @@ def evaluate_images(
 ) -> tuple[ImagesReport, Gathered | Reference | None]:
     """Measure `fake`, against `real` where a measure needs it; returns the report and what is known of `real`.
 
-    Raises UsageError before any work for fewer than 2,048 pictures without `allow_small`, for a missing `real`, and for
-    a reference that was made with another resize rule or other judges.
+    Raises UsageError before any work for fewer than 2,048 pictures without `allow_small`, for a missing `real`, for
+    a reference that was made with another resize rule or other judges, and for a share of pictures of unknown class.
     """
     measures = check_measures(measures)
     against = [m for m in measures if MEASURES[m].real]
     _check_numbers(fake, real, against, allow_small)
+    if any(MEASURES[m].needs == "share" for m in measures):
+        _check_classes(fake)
     if isinstance(real, Reference):
         check_reference(real, fake.prepare, against, judges)
     used = {n: j for n, j in judges.items() if any(MEASURES[m].judge == n for m in measures)}
@@ -222,6 +257,10 @@ def value(measure: str, fake: Gathered, real: Gathered | Reference | None) -> di
         assert score is not None
         result = score.result()
         return {"value": result.mean, "deviation": result.deviation, "splits": 10, **n}
+    if row.needs == "share":
+        share = fake.judged[row.judge].share
+        assert share is not None
+        return {"value": share.right / share.seen, "among": len(share.among), **n}
     if row.needs == "gallery":
         assert fake.gallery is not None and fake.gallery_classes is not None
         classes = [None if c < 0 else int(c) for c in fake.gallery_classes.features.tolist()]
@@ -270,6 +309,16 @@ def check_reference(
                 f"{made.resize}) than asked for now ({prepare}; {now.name}, {now.resize}): give the same --size, or "
                 "make it again."
             )
+
+
+def _check_classes(fake: PictureSet) -> None:
+    if None in fake.classes:
+        raise UsageError(
+            f"{fake.name} does not tell the class of every picture, which a share needs: give preset:NAME, what "
+            "`nsbgan generate` wrote, or folders named by WordNet id (n02099601)."
+        )
+    if len(fake.choices) < 2:
+        raise UsageError(f"{fake.name} has one class alone, and a share says nothing then: give pictures of several.")
 
 
 def _check_numbers(

@@ -21,7 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from nsbgan_infer.errors import CheckpointError, UsageError, missing_extra
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores, resize_bicubic, safe_state_dict, to_8_bit
+from nsbgan_infer.evaluation.features import (
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    ClassifierInfo,
+    Scores,
+    resize_bicubic,
+    safe_state_dict,
+    to_8_bit,
+)
 from nsbgan_infer.files import sha256_of
 from nsbgan_infer.hub import Source, cache_dir, fetch_url
 
@@ -30,7 +38,6 @@ FID_FILE = Source(
 )
 TORCHVISION_FILE = Source("https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth")
 FID_VARIABLE, TORCHVISION_VARIABLE = "NSBGAN_FID_INCEPTION", "NSBGAN_INCEPTION_V3"
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 SCHEMAS = (  # what torchvision's Python parts look up when they are imported beside another build of torch
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -65,8 +72,8 @@ class TorchvisionInception(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
-        self.mean = nn.Buffer(torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.deviation = nn.Buffer(torch.tensor(DEVIATION).view(1, 3, 1, 1))
+        self.mean = nn.Buffer(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.deviation = nn.Buffer(torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1))
         self._pooled: Tensor | None = None
         pool: Any = self.network.avgpool
         pool.register_forward_hook(self._keep)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ class PictureSet:
     """`count` pictures of one size called `name`; `classes[i]` is the ImageNet id of picture i or None.
 
     `prepare` says in words what was done to them; `batches(b)` yields (<= b, 3, H, W) uint8, in order, each time anew.
+    `drawn_from` are the ids that their sampler can draw, where one is known.
     """
 
     name: str
@@ -39,6 +40,12 @@ class PictureSet:
     classes: tuple[int | None, ...]
     prepare: str
     batches: Callable[[int], Iterator[Tensor]]
+    drawn_from: tuple[int, ...] = ()
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """The ids among which a classifier chooses: the sampler's, else those that occur."""
+        return self.drawn_from or tuple(sorted({c for c in self.classes if c is not None}))
 
 
 def open_pictures(path: str | Path, *, size: int | None = None) -> PictureSet:
@@ -99,7 +106,8 @@ def pipeline_pictures(
         )
         return (output.tensors for output in outputs)
 
-    return made_pictures(pipeline.name, tuple(r.class_id for r in requests), make)
+    made = made_pictures(pipeline.name, tuple(r.class_id for r in requests), make)
+    return replace(made, drawn_from=pipeline.sampler.info.classes or ())
 
 
 Named = Iterator[tuple[str, Image.Image]]

@@ -11,7 +11,14 @@ import torch
 from PIL import Image
 
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.evaluation.features import load_lite0, load_lite2, resize_bicubic, safe_state_dict, to_8_bit
+from nsbgan_infer.evaluation.features import (
+    load_lite0,
+    load_lite2,
+    resize_bicubic,
+    safe_state_dict,
+    to_8_bit,
+    with_imagenet_colours,
+)
 from nsbgan_infer.registry import load_classifier
 from nsbgan_infer.sources import centre_square, open_source, to_tensor
 
@@ -61,6 +68,16 @@ def test_folding_changes_nothing_that_counts() -> None:
     with torch.no_grad():
         expected = plain.eval()((to_8_bit(pictures).float() - 127) / 128)
     assert torch.allclose(load_lite0()(pictures).logits, expected, atol=1e-4)
+
+
+def test_imagenet_colours_are_another_preparation_of_the_same_network() -> None:
+    own, other = load_lite0(), with_imagenet_colours(load_lite0())
+    assert other.network is own.network and other.info.resize != own.info.resize
+    grey = torch.tensor([0.485, 0.456, 0.406]).mul(255).round().view(1, 3, 1, 1).expand(1, 3, 224, 224) / 255
+    with torch.no_grad():
+        expected = own.network._fc(own.network.extract_features(torch.zeros(1, 3, 224, 224)).mean((2, 3)))  # type: ignore[operator]
+    assert torch.allclose(other(grey).logits, expected, atol=0.1)
+    assert not torch.allclose(own(grey).logits, expected, atol=0.1)
 
 
 def test_values_outside_the_range_are_clamped() -> None:

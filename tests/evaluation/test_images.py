@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ class TinyJudge(nn.Module):
 
 
 JUDGES = {"inception": TinyJudge(), "lite0": TinyJudge(), "lite2": TinyJudge()}
-ALL = ["fid", "is", "kid", "pr", "fd-lite0", "is-lite0", "fd-lite2", "is-lite2", "swd", "ms-ssim"]
+ALL = ["fid", "is", "kid", "pr", "fd-lite0", "is-lite0", "fd-lite2", "is-lite2", "share-lite0", "swd", "ms-ssim"]
 
 
 def pictures(n: int, seed: int, size: int = 32) -> Tensor:
@@ -67,13 +68,34 @@ def test_every_measure_prints_its_numbers_of_pictures() -> None:
     assert values["ms-ssim"]["within"] == "class" and values["ms-ssim"]["pairs"] == 90
 
 
+def test_a_share_is_counted_among_the_classes_that_could_have_been_asked_for() -> None:
+    p = pictures(30, 9)
+    logits = TinyJudge()((p * 255).round() / 255).logits  # (30, 12)
+    asked = tuple(i % 3 for i in range(30))
+    of_three = made_pictures("set", asked, lambda batch: torch.split(p, batch))
+    expected = (logits[:, :3].argmax(1) == torch.tensor(asked)).float().mean()
+    row = run(of_three, None, ["share-lite0"])["share-lite0"]
+    assert row == {"value": pytest.approx(float(expected)), "among": 3, "n_fake": 30}
+    of_twelve = replace(of_three, drawn_from=tuple(range(12)))
+    expected = (logits.argmax(1) == torch.tensor(asked)).float().mean()
+    row = run(of_twelve, None, ["share-lite0"])["share-lite0"]
+    assert row == {"value": pytest.approx(float(expected)), "among": 12, "n_fake": 30}
+
+
+def test_a_share_needs_known_classes_and_more_than_one() -> None:
+    for classes, message in (((None, 1), "does not tell the class"), ((7, 7), "one class alone")):
+        given = made_pictures("set", classes, lambda batch: torch.split(pictures(2, 1), batch))
+        with pytest.raises(UsageError, match=message):
+            run(given, None, ["share-lite0"])
+
+
 def test_order_and_batch_size_change_nothing() -> None:
     fake, real = pictures(30, 3), pictures(30, 4)
     mixed = torch.randperm(30, generator=torch.Generator().manual_seed(0))
-    measures = [m for m in ALL if m != "ms-ssim"]
-    one = run(as_set(fake), as_set(real), measures, batch=7)
-    other = run(as_set(fake[mixed]), as_set(real), measures, batch=1)
-    for measure in measures:
+    one = run(as_set(fake), as_set(real), ALL, batch=7)
+    in_another_order = replace(as_set(fake[mixed]), classes=tuple(i % 2 for i in mixed.tolist()))
+    other = run(in_another_order, as_set(real), ALL, batch=1)
+    for measure in ALL:
         assert one[measure] == pytest.approx(other[measure], abs=1e-3)
 
 
