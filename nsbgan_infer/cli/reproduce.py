@@ -128,7 +128,7 @@ def command(
     table = find_table(name)
     if name == "table3":
         source = open_source(list(images)) if images else None
-        with console.bar(0) as bar:
+        with console.bar(len(source) if source else 0) as bar:
             bar.step("4 decoders")
             write(reproduce_mse(table, source, options, progress=bar.advance), out, console)
         return

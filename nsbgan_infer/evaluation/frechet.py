@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.evaluation.features import Classifier
 
 
 class Moments:
@@ -59,20 +58,3 @@ def gaussian_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tens
     cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp(min=0).sqrt().sum()
     distance = (mean_a - mean_b).double().square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross
     return max(0.0, float(distance))
-
-
-class PairJudge:
-    """The Frechet distance between two streams of pictures under one classifier."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
-        self.first, self.second = (Moments(classifier.info.features) for _ in range(2))
-
-    def update(self, first: Tensor, second: Tensor) -> None:
-        """Add pictures (B, 3, H, W) in [0, 1] to each stream."""
-        self.first.update(self.classifier(first).features)
-        self.second.update(self.classifier(second).features)
-
-    def distance(self) -> float:
-        """The distance so far."""
-        return frechet_distance(self.first, self.second)

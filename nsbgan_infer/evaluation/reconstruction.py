@@ -8,7 +8,7 @@ range (16 to 235) after a border of 4 pixels is cut, as super-resolution papers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +20,8 @@ from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import ImageFileError, UsageError
-from nsbgan_infer.evaluation.features import load_lite0, load_lite2
-from nsbgan_infer.evaluation.frechet import PairJudge
+from nsbgan_infer.evaluation.features import Classifier, load_lite0, load_lite2
+from nsbgan_infer.evaluation.frechet import Moments, frechet_distance
 from nsbgan_infer.sources import ImageSource, to_tensor
 
 BORDER = 4
@@ -134,23 +134,54 @@ def evaluate_decoder(
     `batch` neighbours of one size are decoded together; `progress` is told how many pictures each batch had.
     Raises UsageError for a decoder that is not x4, ImageFileError for a picture that cannot be read or is too small.
     """
-    own_encoder(decoder)
-    judges = _judges(decoder) if len(source) >= FD_LEAST else None
-    sums, n = torch.zeros(4, dtype=torch.float64), 0
+    return evaluate_decoders([decoder], source, batch=batch, progress=progress)[0]
+
+
+def evaluate_decoders(
+    decoders: Sequence[Decoder],
+    source: ImageSource,
+    *,
+    batch: int = 8,
+    progress: Callable[[int], None] | None = None,
+) -> list[DecoderReport]:
+    """`evaluate_decoder` for each of `decoders`; the pictures are read, and their features found, once for all."""
+    for decoder in decoders:
+        own_encoder(decoder)
+    judges = _judges(decoders) if len(source) >= FD_LEAST else {}
+    real = {name: Moments(judge.info.features) for name, judge in judges.items()}
+    meters = [_Meter(decoder, judges) for decoder in decoders]
     for target in _batches(source, batch):
-        decoded, plain = reconstruct(decoder, target)
+        for name, judge in judges.items():
+            real[name].update(judge(target).features)
+        for meter in meters:
+            meter.update(target)
+        if progress:
+            progress(len(target))
+    return [meter.report(real) for meter in meters]
+
+
+class _Meter:
+    """What is summed up for one decoder."""
+
+    def __init__(self, decoder: Decoder, judges: Mapping[str, Classifier]) -> None:
+        self.decoder, self.judges = decoder, judges
+        self.sums, self.n = torch.zeros(4, dtype=torch.float64), 0
+        self.moments = {name: Moments(judge.info.features) for name, judge in judges.items()}
+
+    def update(self, target: Tensor) -> None:
+        decoded, plain = reconstruct(self.decoder, target)
         psnr_y, similarity = y_scores(decoded, target)
         mse = (decoded.double() - target.double()).square().mean((1, 2, 3))
         base, _ = y_scores(plain, target)
-        sums += torch.stack((psnr_y, similarity, mse, base)).sum(1)
-        n += len(target)
-        for judge in judges or ():
-            judge.update(decoded, target)
-        if progress:
-            progress(len(target))
-    psnr_y, similarity, mse, base = (sums / n).tolist()
-    lite0, lite2 = (j.distance() for j in judges) if judges else (None, None)
-    return DecoderReport(psnr_y, similarity, mse, lite0, lite2, n, base)
+        self.sums += torch.stack((psnr_y, similarity, mse, base)).sum(1)
+        self.n += len(target)
+        for name, judge in self.judges.items():
+            self.moments[name].update(judge(decoded).features)
+
+    def report(self, real: Mapping[str, Moments]) -> DecoderReport:
+        psnr_y, similarity, mse, base = (self.sums / self.n).tolist()
+        distance = {name: frechet_distance(real[name], found) for name, found in self.moments.items()}
+        return DecoderReport(psnr_y, similarity, mse, distance.get("lite0"), distance.get("lite2"), self.n, base)
 
 
 def _place(decoder: Decoder) -> tuple[torch.device, torch.dtype]:
@@ -159,11 +190,11 @@ def _place(decoder: Decoder) -> tuple[torch.device, torch.dtype]:
     return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
 
 
-def _judges(decoder: Decoder) -> tuple[PairJudge, PairJudge]:
-    """Lite0, and Lite2 as the judge that no training saw. Raises MissingExtraError without the extra `eval`."""
-    device = _place(decoder)[0]
-    lite0, lite2 = (PairJudge(load().to(device)) for load in (load_lite0, load_lite2))
-    return lite0, lite2
+def _judges(decoders: Sequence[Decoder]) -> dict[str, Classifier]:
+    """Lite0, and Lite2 as the judge that no training saw, where a decoder is. Raises MissingExtraError."""
+    places = {_place(decoder)[0] for decoder in decoders}
+    device = next((d for d in places if d.type != "cpu"), torch.device("cpu"))
+    return {"lite0": load_lite0().to(device), "lite2": load_lite2().to(device)}
 
 
 def _batches(source: ImageSource, batch: int) -> Iterator[Tensor]:

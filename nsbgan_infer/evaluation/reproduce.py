@@ -18,7 +18,7 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.errors import NsbError, UsageError
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_picture
-from nsbgan_infer.evaluation.reconstruction import DecoderReport, evaluate_decoder
+from nsbgan_infer.evaluation.reconstruction import DecoderReport, evaluate_decoders, own_encoder
 from nsbgan_infer.evaluation.sweep import THRESHOLDS, TRUNCATIONS, Judges, Real, Studio, Sweep, sweep
 from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown, pair
 from nsbgan_infer.pipeline import NsbPipeline
@@ -106,20 +106,27 @@ def reproduce_mse(
     wanted = [row.with_decoder for row in table.rows if row.with_decoder]
     names = [*wanted, *(n for n in all_decoders() if n not in wanted)]
     lines = [Line(r.sampler, r.decoder, r.resolution, r.figures, missing=r.note) for r in table.rows if r.note]
+    rows: dict[str, Line] = {}
+    decoders: dict[str, Decoder] = {}
     for name in names:
         row = next((r for r in table.rows if r.with_decoder == name), None)
-        line = Line("-", row.decoder if row else name, row.resolution if row else 256, row.figures if row else {})
-        if source is None:
-            lines.append(replace(line, missing="pictures: give a folder or ZIP with --images"))
-            continue
+        rows[name] = Line("-", row.decoder if row else name, row.resolution if row else 256, row.figures if row else {})
         try:
             decoder = load_decoder(options.weights.get(name, name))
+            own_encoder(decoder)
+            decoders[name] = decoder
+        except UsageError as error:
+            rows[name] = replace(rows[name], missing=f"{error} Here: --weights {name}=FILE.")
+    if source is None:
+        rows = {n: replace(r, missing="pictures: give a folder or ZIP with --images") for n, r in rows.items()}
+    else:
+        for decoder in decoders.values():
             if isinstance(decoder, nn.Module):
                 decoder.to(options.device)
-            report = evaluate_decoder(decoder, source, batch=options.batch, progress=progress)
-            lines.append(replace(line, ours=_errors(report), n=report.n))
-        except UsageError as error:
-            lines.append(replace(line, missing=f"{error} Here: --weights {name}=FILE."))
+        reports = evaluate_decoders(list(decoders.values()), source, batch=options.batch, progress=progress)
+        for name, report in zip(decoders, reports, strict=True):
+            rows[name] = replace(rows[name], ours=_errors(report), n=report.n)
+    lines += rows.values()
     columns = (*table.columns, "MSE here", "Y-PSNR here")
     given = f"{len(source)} given pictures" if source else "nothing: give --images"
     return Reproduction(table.name, table.title, columns, given, tuple(lines))
