@@ -52,3 +52,25 @@ def test_bad_input_is_one_sentence_and_exit_2(
     assert captured.out == ""
     errors = [line for line in captured.err.splitlines() if line.startswith("nsbgan: error:")]
     assert len(errors) == 1 and says in errors[0]
+
+
+def test_several_decoders_are_measured_in_one_pass(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--images", str(shared_data / "set5.zip"), "--json", "-q")
+    assert call("evaluate", "decoder", "--decoder", "iwt", "--decoder", "bicubic", *arguments) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert [row["decoder"] for row in both] == ["iwt", "bicubic"]
+    for row in both:
+        assert call("evaluate", "decoder", "--decoder", row["decoder"], *arguments) == 0
+        assert json.loads(capsys.readouterr().out) == row
+
+
+def test_an_engine_gives_the_figures_of_eager(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openvino")
+    Image.effect_noise((48, 48), 40).convert("RGB").save(tmp_path / "a.png")
+    arguments = ("--decoder", "subband-w-fast", "--images", str(tmp_path), "--json", "-q")
+    found = []
+    for engine in ("eager", "openvino"):
+        assert call("evaluate", "decoder", *arguments, "--engine", engine) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[1]["psnr_y"] == pytest.approx(found[0]["psnr_y"], abs=0.02)
+    assert found[1]["baseline_psnr_y"] == found[0]["baseline_psnr_y"]
