@@ -17,6 +17,7 @@ from nsbgan_infer.cli.main import cli
 
 TOP = Path(__file__).resolve().parents[2]
 PAGES = [TOP / "README.md", *sorted(TOP.glob("docs/*.md")), *sorted(TOP.glob("examples/**/README.md"))]
+PAGES.remove(TOP / "docs/commands.md")  # written from the options themselves
 README = PAGES[0].read_text("utf-8")
 
 # Lines that are not run here, and why.
