@@ -153,25 +153,20 @@ class NsbPipeline:
         `truncation` in (0, 1] and its mode default to what the sampler's weights expect. `resolution` stops after the
         stage that emits it (default: the last). `decoder` replaces the decoder of every stage for this call.
         Raises UsageError and UnknownNameError before any work, NonFiniteError and WorkError during it.
+
+        To keep only what a classifier recognises: `samplers.rejection.draw_accepted`.
         """
         pipeline = self if decoder is None else self.with_decoder(decoder)
-        parts = list(
-            pipeline.stream(
-                pipeline.requests(classes, num_images, seeds=seeds),
-                truncation=truncation,
-                truncation_mode=truncation_mode,
-                resolution=resolution,
-                batch_size=batch_size,
-                keep_steps=keep_steps,
-                progress=progress,
-            )
+        parts = pipeline.stream(
+            pipeline.requests(classes, num_images, seeds=seeds),
+            truncation=truncation,
+            truncation_mode=truncation_mode,
+            resolution=resolution,
+            batch_size=batch_size,
+            keep_steps=keep_steps,
+            progress=progress,
         )
-        return Output(
-            torch.cat([p.tensors for p in parts]),
-            tuple(r for p in parts for r in p.requests),
-            tuple(r for p in parts for r in p.recipes),
-            {k: torch.cat([p.steps[k] for p in parts]) for k in parts[0].steps},
-        )
+        return join_outputs(list(parts))
 
     def requests(
         self, classes: str | int | Sequence[str | int] | None, num_images: int = 1, *, seeds: int | Sequence[int] = 0
@@ -294,6 +289,18 @@ class NsbPipeline:
             weights={name: h for name, h in hashes.items() if h},
             versions={"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},
         )
+
+
+def join_outputs(parts: Sequence[Output]) -> Output:
+    """Several outputs of one size as one, in their order; of none: (0, 3, 0, 0)."""
+    if not parts:
+        return Output(torch.empty(0, 3, 0, 0), (), ())
+    return Output(
+        torch.cat([p.tensors for p in parts]),
+        tuple(r for p in parts for r in p.requests),
+        tuple(r for p in parts for r in p.recipes),
+        {k: torch.cat([p.steps[k] for p in parts]) for k in parts[0].steps},
+    )
 
 
 def follow(encoder: Encoder, basis: Basis) -> Encoder:

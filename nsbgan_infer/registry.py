@@ -19,6 +19,7 @@ from nsbgan_infer.files import check_plain_name, read_json
 
 if TYPE_CHECKING:  # listing names does not need torch
     from nsbgan_infer.decoders.base import Decoder
+    from nsbgan_infer.evaluation.features import Classifier
     from nsbgan_infer.samplers.base import Sampler
 
 Kind = Literal["sampler", "decoder", "classifier"]
@@ -185,12 +186,17 @@ def load_sampler(ref: str) -> Sampler:
     return cast("Sampler", sampler)
 
 
-def load_classifier(name: str) -> Any:
-    """The classifier called `name` (see `evaluation.features.Classifier`)."""
+def load_classifier(name: str) -> Classifier:
+    """The classifier called `name`. Raises UnknownNameError, MissingExtraError, CheckpointError or OfflineError."""
+    from nsbgan_infer.evaluation.features import ClassifierInfo
+
     table = entries("classifier")
     if name not in table:
         raise unknown_name("classifier", name, table)
-    return _make(table[name])
+    classifier = _make(table[name])
+    if not isinstance(getattr(classifier, "info", None), ClassifierInfo):
+        raise UsageError(f"The classifier '{name}' has no `info` of type ClassifierInfo: its package must be repaired.")
+    return cast("Classifier", classifier)
 
 
 def _load(ref: str, kind: Kind) -> Any:

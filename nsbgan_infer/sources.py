@@ -26,6 +26,7 @@ from nsbgan_infer.errors import ImageFileError, NsbError, UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow's names; it would hand PostScript to another program
+ASIDE = "below-threshold"  # the folder of what rejection kept aside, no part of the set that it lies in
 BYTES_LIMIT = 512 << 20  # of one picture's file inside an archive
 
 
@@ -128,7 +129,8 @@ def _open_one(path: Path) -> ImageSource:
     if not path.exists():
         raise UsageError(f"No such file or folder: {path}.")
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if _is_picture(p.name) and p.is_file())
+        found = (p for p in path.rglob("*") if ASIDE not in p.relative_to(path).parts)
+        files = sorted(p for p in found if _is_picture(p.name) and p.is_file())
         names = [p.relative_to(path).as_posix() for p in files]
         return _source(names, lambda i: files[i].read_bytes(), within=path.name)
     if path.suffix.lower() in SUFFIXES:

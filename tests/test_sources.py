@@ -180,6 +180,14 @@ def test_the_class_of_a_generated_picture_is_in_its_name(tmp_path: Path) -> None
     assert dict(zip(source.names, source.classes, strict=True)) == MADE
 
 
+def test_what_rejection_kept_aside_is_no_part_of_the_set_around_it(tmp_path: Path) -> None:
+    for name in ("a.png", "below-threshold/b.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(picture())
+    assert open_source(tmp_path / "set").names == ("a.png",)
+    assert open_source(tmp_path / "set" / "below-threshold").names == ("b.png",)
+
+
 def test_members_that_unpack_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

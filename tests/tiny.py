@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from nsbgan_infer.components import Component, save_component
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
 from nsbgan_infer.encoders import WaveletEncoder
+from nsbgan_infer.evaluation.features import ClassifierInfo, Scores, to_8_bit
 from nsbgan_infer.files import sha256_of
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.samplers.biggan import BigGANConfig, BigGANDeep
@@ -77,6 +79,20 @@ def tiny_pipeline() -> NsbPipeline:
     """16 -> 64 -> 32 -> 128, wavelet, like the embedded one."""
     decoder = tiny_decoder()
     return NsbPipeline(tiny_sampler(), [Stage(None, decoder), Stage(WaveletEncoder(1), decoder)], name="tiny")
+
+
+class TinyClassifier(nn.Module):
+    """12 features, the colours of a 2 x 2 grid, and 1000 logits that turn from one picture to the next."""
+
+    info = ClassifierInfo("tiny-judge", 12, "area-2", "tests only")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = torch.randn(12, 1000, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, pictures: Tensor) -> Scores:
+        features = nn.functional.adaptive_avg_pool2d(to_8_bit(pictures).float() / 255, 2).flatten(1)
+        return Scores(features, 3 * torch.sin(30 * features @ self.mix))
 
 
 def ship_tiny_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -151,7 +151,7 @@ def engined(pipeline: NsbPipeline, machine: Machine, count: int, console: Consol
     engine, dtype = pick_engine(machine.engine, pipeline.device, count)
     if machine.engine == "auto" and engine != "eager":
         console.note(f"Using the engine {engine}: --engine eager for plain torch.")
-    if engine == "eager" and machine.engine == "auto":
+    if engine == "eager":  # chosen or asked for, it is the same: what its recipes say
         return pipeline
     wanted = machine.dtype if dtype is None or machine.dtype != "auto" else dtype
     return with_engine(pipeline, engine, dtype=pick_dtype(wanted, pipeline.device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,7 +155,8 @@ def _make(pipeline: NsbPipeline, recipe: Recipe) -> tuple[Image.Image, Recipe]:
         resolution=recipe.resolution,
     )
     output = next(iter(stream))
-    return output.images[0], output.recipes[0]
+    made = replace(output.recipes[0], attempt=recipe.attempt, rejection=recipe.rejection)
+    return output.images[0], made
 
 
 def _short(digest: str | None) -> str:

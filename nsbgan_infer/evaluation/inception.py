@@ -95,8 +95,8 @@ def load_fid_inception(file: Path | None = None) -> FidInception:
 
     Raises CheckpointError, OfflineError or MissingExtraError with the next step.
     """
-    state = safe_state_dict(_find(file, FID_VARIABLE, FID_FILE, "FID, IS, KID, precision and recall"))
     module = _import("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity", "FID")
+    state = safe_state_dict(_find(file, FID_VARIABLE, FID_FILE, "FID, IS, KID, precision and recall"))
     buffer = io.BytesIO()  # the package opens its file unsafely, so it is handed one that holds our tensors only
     torch.save(state, buffer)
     buffer.seek(0)
@@ -114,8 +114,8 @@ def load_inception(file: Path | None = None) -> TorchvisionInception:
 
     Raises CheckpointError, OfflineError or MissingExtraError with the next step.
     """
-    state = safe_state_dict(_find(file, TORCHVISION_VARIABLE, TORCHVISION_FILE, "the classifier inception-v3"))
     module = _import("torchvision.models.inception", "torchvision", "The classifier inception-v3")
+    state = safe_state_dict(_find(file, TORCHVISION_VARIABLE, TORCHVISION_FILE, "the classifier inception-v3"))
     network = module.Inception3(aux_logits=True, transform_input=False, init_weights=False)
     try:
         network.load_state_dict(state)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import UsageError
@@ -22,9 +22,8 @@ from nsbgan_infer.latents import LAST_SEED
 
 if TYPE_CHECKING:
     from nsbgan_infer.evaluation.features import Classifier
-    from nsbgan_infer.images import Recipe
     from nsbgan_infer.latents import TruncationMode
-    from nsbgan_infer.pipeline import NsbPipeline, Output, Request
+    from nsbgan_infer.pipeline import NsbPipeline, Output, Progress, Request
 
 Mode = Literal["label", "max"]
 GOLDEN = 2654435769  # 2^32 / golden ratio: multiples stay far apart (Knuth, TAOCP 3, section 6.4)
@@ -36,7 +35,7 @@ class Rule:
     """When a picture is kept. `threshold` in [0, 1); at most `max_tries` draws for each picture.
 
     `classes` are the ids that the sampler can draw: probabilities, and the largest one of `max`, are taken over these
-    (None: all 1000). Raises UsageError for values that cannot work.
+    (None: those of the pipeline's sampler; without a pipeline all 1000). Raises UsageError for values that cannot work.
     """
 
     threshold: float
@@ -168,33 +167,97 @@ def rejected_outputs(
     truncation_mode: TruncationMode | None = None,
     resolution: int | None = None,
     batch_size: int = 8,
+    keep_steps: bool = False,
+    progress: Progress | None = None,
     tally: Tally | None = None,
-) -> Iterator[tuple[Chosen[Recipe], Output]]:
+) -> Iterator[tuple[Chosen[Output], Output]]:
     """A pipeline's images under rejection: one `Output` of one image for each request, in the order of settling.
 
     `Chosen.accepted` is False for a request whose tries ended: its output is the best one so far, to be kept aside. The
     recipe holds the seed of the accepted attempt, so `regenerate` needs to know nothing of rejection, the number of
-    the attempt, and the classifier, mode, threshold and score. Other arguments as in `NsbPipeline.stream`.
+    the attempt, and the classifier, mode, threshold and score. Other arguments as in `NsbPipeline.stream`; `progress`
+    is told the steps of every batch of draws. The classifier works on the pipeline's device if it is a module.
     """
-    from nsbgan_infer.pipeline import Output, Request
+    from nsbgan_infer.pipeline import Request
 
-    def draw(wishes: list[Wish]) -> tuple[Tensor, tuple[Recipe, ...]]:
+    def draw(wishes: list[Wish]) -> tuple[Tensor, list[Output]]:
         stream = pipeline.stream(
             [Request(w.class_id, w.seed) for w in wishes],
             truncation=truncation,
             truncation_mode=truncation_mode,
             resolution=resolution,
             batch_size=len(wishes),
+            keep_steps=keep_steps,
+            progress=progress,
         )
         made = next(iter(stream))
-        return made.tensors, made.recipes
+        return made.tensors, [_row_of(made, i) for i in range(len(wishes))]
 
     wishes = [Wish(r.class_id, r.seed) for r in requests]
+    rule = rule if rule.classes else replace(rule, classes=pipeline.sampler.info.classes)
+    if isinstance(classifier, nn.Module):
+        classifier.to(pipeline.device)
     about = {"classifier": classifier.info.name, "mode": rule.mode, "threshold": rule.threshold}
     for chosen in reject(wishes, draw, classifier, rule, batch_size=batch_size, tally=tally):
         noted = {**about, "score": round(chosen.score, 6), "accepted": chosen.accepted}
-        recipe = replace(chosen.extra, attempt=chosen.attempt, rejection=noted)
-        yield chosen, Output(chosen.picture[None], (requests[chosen.index],), (recipe,))
+        recipe = replace(chosen.extra.recipes[0], attempt=chosen.attempt, rejection=noted)
+        yield chosen, replace(chosen.extra, requests=(requests[chosen.index],), recipes=(recipe,))
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What `draw_accepted` returns, each in the order asked for: the images that were `accepted`, the best ones `below`
+    the threshold of the requests whose tries ended, and `report`, the acceptance by class (see `Tally.report`)."""
+
+    accepted: Output
+    below: Output
+    report: dict[str, object]
+
+
+def draw_accepted(
+    pipeline: NsbPipeline,
+    classes: str | int | Sequence[str | int] | None = None,
+    num_images: int = 1,
+    *,
+    rule: Rule,
+    classifier: Classifier | str = "efficientnet-lite0",
+    seeds: int | Sequence[int] = 0,
+    truncation: float | None = None,
+    truncation_mode: TruncationMode | None = None,
+    resolution: int | None = None,
+    batch_size: int = 1,
+) -> Accepted:
+    """`num_images` of each class that `rule` accepts, for example ``draw_accepted(pipeline, 207, 4, rule=Rule(0.9))``.
+
+    `classifier` is a registry name or an object; other arguments as in a call of the pipeline. Raises as that call and
+    `load_classifier` do. For more images than memory holds: `rejected_outputs`.
+    """
+    from nsbgan_infer.pipeline import join_outputs
+    from nsbgan_infer.registry import load_classifier
+
+    tally = Tally()
+    found = rejected_outputs(
+        pipeline,
+        pipeline.requests(classes, num_images, seeds=seeds),
+        load_classifier(classifier) if isinstance(classifier, str) else classifier,
+        rule,
+        truncation=truncation,
+        truncation_mode=truncation_mode,
+        resolution=resolution,
+        batch_size=batch_size,
+        tally=tally,
+    )
+    ordered = sorted(found, key=lambda pair: pair[0].index)
+    accepted, below = (join_outputs([o for c, o in ordered if c.accepted is wanted]) for wanted in (True, False))
+    return Accepted(accepted, below, tally.report())
+
+
+def _row_of(output: Output, row: int) -> Output:
+    part = slice(row, row + 1)
+    steps = {name: tensor[part] for name, tensor in output.steps.items()}
+    return replace(
+        output, tensors=output.tensors[part], requests=output.requests[part], recipes=output.recipes[part], steps=steps
+    )
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from nsbgan_infer.errors import CheckpointError, OfflineError
+from nsbgan_infer.errors import CheckpointError, MissingExtraError, OfflineError
 from nsbgan_infer.evaluation import inception
 from nsbgan_infer.evaluation.inception import load_fid_inception, load_inception
 from nsbgan_infer.hub import set_offline
@@ -60,6 +60,22 @@ def test_offline_nothing_is_fetched() -> None:
             load_fid_inception()
     finally:
         set_offline(False)
+
+
+@pytest.mark.parametrize(
+    ("load", "module", "package"),
+    [
+        (load_inception, "torchvision.models.inception", "torchvision"),
+        (load_fid_inception, "torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity"),
+    ],
+)
+def test_a_missing_package_is_told_before_its_weights_are_fetched(
+    load: Any, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inception, "fetch_url", None)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=f"needs the package {package}.*nsbgan-infer.eval."):
+        load()
 
 
 @pytest.mark.slow

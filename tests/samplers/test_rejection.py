@@ -8,13 +8,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_pipeline
+from tiny import CLASSES, TinyClassifier, tiny_pipeline
 from torch import Tensor
 
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.latents import LAST_SEED
-from nsbgan_infer.samplers.rejection import Rule, Tally, Wish, attempt_seed, reject, rejected_outputs, scores
+from nsbgan_infer.samplers.rejection import (
+    Rule,
+    Tally,
+    Wish,
+    attempt_seed,
+    draw_accepted,
+    reject,
+    rejected_outputs,
+    scores,
+)
 
 
 def draw_z(wish: Wish) -> Tensor:
@@ -157,8 +166,8 @@ def test_wishes_that_cannot_be_judged_are_refused_before_any_draw() -> None:
 def test_a_pipelines_recipe_makes_the_accepted_image_again() -> None:
     pipeline = tiny_pipeline()
     requests = pipeline.requests("all", 3)
-    judge, tally = ColourJudge(), Tally()
-    rule = Rule(0.5, classes=pipeline.sampler.info.classes, max_tries=6)
+    judge, tally = TinyClassifier(), Tally()
+    rule = Rule(0.5, max_tries=6)  # over the classes of the sampler
     found = list(rejected_outputs(pipeline, requests, judge, rule, resolution=64, batch_size=4, tally=tally))
     assert sorted(chosen.index for chosen, _ in found) == list(range(len(requests)))
     assert any(chosen.attempt for chosen, _ in found) and 0 < tally.shortfall < len(requests)
@@ -168,16 +177,26 @@ def test_a_pipelines_recipe_makes_the_accepted_image_again() -> None:
         assert (recipe.attempt, recipe.seed) == (chosen.attempt, attempt_seed(chosen.wish.seed, chosen.attempt))
         assert recipe.rejection is not None and recipe.rejection["accepted"] == chosen.accepted
         assert (recipe.rejection["score"] >= 0.5) == chosen.accepted
+        over_its_classes = float(scores(judge(output.tensors).logits, [chosen.wish], Rule(0.5, classes=CLASSES)))
+        assert chosen.score == pytest.approx(over_its_classes, abs=1e-5)
         assert type(recipe).from_json(recipe.to_json()) == recipe
         again = pipeline(recipe.class_id, seeds=recipe.seed, truncation=recipe.truncation, resolution=64)
         assert torch.allclose(again.tensors, output.tensors, atol=1e-4)
     assert {type(v) for v in pipeline.stream(requests[:1], resolution=64)} == {type(found[0][1])}
 
 
-class ColourJudge(Judge):
-    """1000 logits from a fixed random mix of the mean colours of a 2 x 2 grid."""
-
-    def __call__(self, pictures: Tensor) -> Scores:
-        mix = 2 * torch.randn(12, 1000, generator=torch.Generator().manual_seed(0))
-        features = torch.nn.functional.adaptive_avg_pool2d(pictures, 2).flatten(1)
-        return Scores(features, features @ mix)
+def test_one_call_returns_what_was_accepted_and_what_was_not_in_the_order_asked_for() -> None:
+    pipeline = tiny_pipeline()
+    judge, rule = TinyClassifier(), Rule(0.5, max_tries=6)
+    for batch in (1, 5):
+        found = draw_accepted(pipeline, "all", 3, rule=rule, classifier=judge, resolution=64, batch_size=batch)
+        asked = pipeline.requests("all", 3)
+        kept, below = found.accepted.requests, found.below.requests
+        assert kept and below and sorted([*kept, *below], key=asked.index) == asked
+        assert list(kept) == [r for r in asked if r in kept] and list(below) == [r for r in asked if r in below]
+        assert len(found.accepted.images) == len(kept) == found.report["accepted"]
+        assert all(r.rejection and r.rejection["accepted"] for r in found.accepted.recipes)
+        assert not any(r.rejection and r.rejection["accepted"] for r in found.below.recipes)
+    everything = draw_accepted(pipeline, 207, 2, rule=Rule(0.0), classifier=TinyClassifier())
+    assert everything.below.images == [] and everything.below.requests == ()
+    assert torch.equal(everything.accepted.tensors, pipeline(207, 2).tensors)
