@@ -23,7 +23,7 @@ from nsbgan_infer.presets import PRESETS, Preset
 from nsbgan_infer.registry import entries, load_decoder, load_sampler, manifest
 from nsbgan_infer.samplers.base import Sampler
 
-INDEX = "model_index.json"
+INDEX, CONFIG, WEIGHTS = "model_index.json", "config.json", "model.safetensors"
 FALLBACK: dict[Basis, tuple[str, ...]] = {"wavelet": ("subband-w", "resnet-w"), "pixel": ("resnet-p",)}
 
 
@@ -57,15 +57,23 @@ def load_pipeline(
 ) -> NsbPipeline:
     """See `NsbPipeline.from_pretrained`."""
     loaders = loaders or Loaders()
+    if revision and (ref in PRESETS or Path(ref).is_dir()):
+        raise UsageError(f"Only a Hub repository has revisions, and {ref} is none: leave out the revision.")
     if ref in PRESETS:
         pipeline = _from_preset(PRESETS[ref], sampler, decoder, loaders)
     elif Path(ref).is_dir():
         pipeline = _from_folder(Path(ref), sampler, loaders)
-    elif ref.startswith("hf://") or re.fullmatch(r"[\w.-]+/[\w.-]+", ref):
+    elif ref.startswith("hf://") or re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", ref):
         from nsbgan_infer.hub import fetch_repo, parse_ref
 
         repo, pinned = parse_ref(ref if ref.startswith("hf://") else f"hf://{ref}")
-        pipeline = _from_folder(fetch_repo(repo, revision=revision or pinned), sampler, loaders)
+        folder = fetch_repo(repo, revision=revision or pinned)
+        if (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
+            raise UsageError(
+                f"{repo} holds a single component, not a pipeline: use it with --decoder hf://{repo} or "
+                f"--sampler hf://{repo} (`nsbgan models --remote {repo}` says which)."
+            )
+        pipeline = _from_folder(folder, sampler, loaders)
     else:
         raise unknown_name("pipeline", ref, PRESETS, hint="A pipeline is a preset, a folder or a Hub id owner/name.")
     if decoder and ref not in PRESETS:

@@ -11,12 +11,26 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from local_server import LocalServer, serve
+from local_server import Answer, LocalServer, serve
+from push_server import COMMIT, PushServer
+from tiny import tiny_decoder
 
 from nsbgan_infer import hub
+from nsbgan_infer.components import read_header, save_component
 from nsbgan_infer.errors import CheckpointError, OfflineError, UsageError, WorkError
-from nsbgan_infer.hub import Source, fetch_repo, fetch_url, network_reachable, parse_ref
+from nsbgan_infer.hub import (
+    Source,
+    fetch_header,
+    fetch_listing,
+    fetch_repo,
+    fetch_url,
+    hub_reachable,
+    network_reachable,
+    parse_ref,
+    push_files,
+)
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # inside huggingface_hub
 BODY = b"weights" * 1000
 DIGEST = hashlib.sha256(BODY).hexdigest()
 REPO = "someone/decoder"
@@ -220,6 +234,32 @@ def test_an_interrupted_download_is_completed(hf: LocalServer) -> None:
     assert (fetch_repo(REPO) / "model.safetensors").read_bytes() == BODY
 
 
+def test_a_broken_connection_is_resumed_where_it_broke(hf: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)  # what arrived is kept in such pieces
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _seconds: None)
+    hf.put_repo(REPO, FILES)
+    weights = hf.answers[f"/{REPO}/resolve/{'a' * 40}/model.safetensors"]
+    weights.cut, weights.cuts = 2500, 1
+    assert (fetch_repo(REPO) / "model.safetensors").read_bytes() == BODY
+    assert weights.cuts == 0 and hf.ranges == ["bytes=4500-"]
+
+
+def test_a_connection_that_keeps_breaking_leaves_nothing_to_load(
+    hf: LocalServer, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _seconds: None)
+    hf.put_repo(REPO, FILES)
+    weights = hf.answers[f"/{REPO}/resolve/{'a' * 40}/model.safetensors"]
+    weights.cut = len(BODY)
+    with pytest.raises(OfflineError) as caught:
+        fetch_repo(REPO)
+    assert REPO in sentences(caught)
+    assert not list(private_cache.rglob("model.safetensors"))
+    hub.set_offline()
+    with pytest.raises(OfflineError, match="not in the cache"):
+        fetch_repo(REPO)
+
+
 @pytest.mark.parametrize("name", ["../../evil.json", "/tmp/evil.json", "a/../../../../evil.json"])
 def test_hostile_file_names(hf: LocalServer, private_cache: Path, name: str) -> None:
     hf.put_repo(REPO, {"config.json": b"{}", name: b"evil"})
@@ -253,6 +293,108 @@ def test_the_hub_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OfflineError) as caught:
         fetch_repo(REPO)
     assert "cannot be reached" in sentences(caught)
+
+
+def test_a_listing_and_a_header_fetch_no_weights(hf: LocalServer, tmp_path: Path, private_cache: Path) -> None:
+    file = save_component(tiny_decoder(), tmp_path / "d.safetensors")
+    body = file.read_bytes()
+    hf.put_repo(REPO, FILES | {"model.safetensors": body}, private=True)
+    listing = fetch_listing(REPO)
+    assert (listing.commit, listing.private) == ("a" * 40, True)
+    assert listing.files == {"config.json": 2, "model.safetensors": len(body), "README.md": 6}
+    header = fetch_header(listing, "model.safetensors")
+    ours = read_header(file)
+    assert header["__metadata__"] == ours["__metadata__"] and header.keys() == ours.keys()
+    assert all(header[k]["shape"] == ours[k]["shape"] for k in header if k != "__metadata__")
+    assert hf.ranges == ["bytes=0-100000"] and not list(private_cache.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0{]", b"\x02\0\0\0\0\0\0\0[]"])
+def test_a_header_that_is_none(hf: LocalServer, body: bytes) -> None:
+    hf.put_repo(REPO, {"model.safetensors": body})
+    with pytest.raises(CheckpointError) as caught:
+        fetch_header(fetch_listing(REPO), "model.safetensors")
+    assert REPO in sentences(caught)
+
+
+def test_the_hub_is_there_or_not(hf: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    hf.put("/", b"welcome")
+    assert hub_reachable()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert not hub_reachable()
+
+
+@pytest.fixture
+def logged_in(hf: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
+    """huggingface_hub with a token, and with its route for large files that needs no other server."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    return hf
+
+
+def test_what_is_pushed_is_what_is_fetched(logged_in: LocalServer, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(BODY)
+    hub_side = PushServer(logged_in, REPO)
+    content = {"config.json": b"{}", "part/model.safetensors": tmp_path / "weights", "README.md": b"# card"}
+    assert push_files(REPO, content, message="Upload") == f"{logged_in.url}/{REPO}/commit/{COMMIT}"
+    assert hub_side.held == {"config.json": b"{}", "part/model.safetensors": BODY, "README.md": b"# card"}
+    assert hub_side.large == ["part/model.safetensors"] and hub_side.private is False
+    assert (fetch_repo(REPO) / "part" / "model.safetensors").read_bytes() == BODY
+    assert fetch_repo(REPO, revision=COMMIT) == fetch_repo(REPO)
+
+
+def test_private_means_private(logged_in: LocalServer) -> None:
+    made = PushServer(logged_in, REPO)
+    push_files(REPO, {"config.json": b"{}"}, private=True, message="Upload")
+    assert made.private and made.held
+    public = PushServer(logged_in, "someone/public", private=False)
+    with pytest.raises(UsageError, match="exists and is public"):
+        push_files("someone/public", {"config.json": b"{}"}, private=True, message="Upload")
+    assert not public.held
+    there = PushServer(logged_in, "someone/private", private=True)
+    push_files("someone/private", {"config.json": b"{}"}, private=True, message="Upload")
+    assert there.held == {"config.json": b"{}"}
+
+
+def test_pushing_needs_a_log_in_that_may_write(logged_in: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = PushServer(logged_in, REPO)
+    monkeypatch.setenv("HF_TOKEN", "expired")
+    with pytest.raises(CheckpointError) as caught:
+        push_files(REPO, {"config.json": b"{}"}, message="Upload")
+    assert "401" in sentences(caught) and "`hf auth login`" in str(caught.value)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "/nowhere/token")
+    asked = len(logged_in.requests)
+    with pytest.raises(UsageError, match="`hf auth login`"):
+        push_files(REPO, {"config.json": b"{}"}, message="Upload")
+    assert len(logged_in.requests) == asked and not refusing.held
+
+
+def test_what_the_hub_says_of_a_card_reaches_the_user(logged_in: LocalServer) -> None:
+    held = PushServer(logged_in, REPO).held
+    refusal = b'{"errors": [{"message": "license must be one of a list"}], "warnings": []}'
+    logged_in.handlers["POST /api/validate-yaml"] = lambda _body, _headers: Answer(refusal, 400)
+    with pytest.raises(CheckpointError, match="license must be one of a list") as caught:
+        push_files(REPO, {"README.md": b"# card"}, message="Upload")
+    assert REPO in sentences(caught) and not held
+
+
+@pytest.mark.parametrize("path", [f"/api/models/{REPO}/commit/main", f"/{REPO}.git/info/lfs/objects/batch"])
+def test_a_push_that_fails_on_the_way_is_one_sentence(logged_in: LocalServer, tmp_path: Path, path: str) -> None:
+    held = PushServer(logged_in, REPO).held
+    logged_in.handlers[f"POST {path}"] = lambda _body, _headers: Answer(b"", 418)
+    (tmp_path / "weights").write_bytes(BODY)
+    with pytest.raises(CheckpointError) as caught:
+        push_files(REPO, {"model.safetensors": tmp_path / "weights"}, message="Upload")
+    assert "cannot be published" in sentences(caught) and not held
+
+
+def test_offline_pushes_and_lists_nothing(logged_in: LocalServer) -> None:
+    hub.set_offline()
+    for work in (lambda: push_files(REPO, {"a": b"b"}, message="Upload"), lambda: fetch_listing(REPO)):
+        with pytest.raises(OfflineError, match="without --offline"):
+            work()
+    assert not hub_reachable() and logged_in.requests == []
 
 
 def test_importing_is_light() -> None:
