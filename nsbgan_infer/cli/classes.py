@@ -5,15 +5,23 @@ from __future__ import annotations
 import click
 
 from nsbgan_infer.classes import ImageNetClass, all_classes, find_class, search
+from nsbgan_infer.cli.complete import class_names, preset_names, sampler_names
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, table
 from nsbgan_infer.errors import UsageError
 
 
 @click.command("classes")
-@click.argument("words", nargs=-1, metavar="[WORD]...")
-@click.option("--preset", metavar="NAME", help="Only the classes that this preset's sampler can draw.")
-@click.option("--sampler", metavar="REF", help="Only the classes that this sampler can draw.")
+@click.argument("words", nargs=-1, metavar="[WORD]...", shell_complete=class_names)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    shell_complete=preset_names,
+    help="Only the classes that this preset's sampler can draw.",
+)
+@click.option(
+    "--sampler", metavar="REF", shell_complete=sampler_names, help="Only the classes that this sampler can draw."
+)
 @console_options
 def command(words: tuple[str, ...], preset: str | None, sampler: str | None, console: Console) -> None:
     """List the ImageNet classes, or those whose name contains WORD (an id or a WordNet id also serves)."""

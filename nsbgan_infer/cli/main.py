@@ -36,6 +36,10 @@ COMMANDS = {
     "reproduce": "reproduce",
     "bench": "bench",
     "export": "export",
+    "card": "card",
+    "push": "push",
+    "doctor": "doctor",
+    "completion": "completion",
 }
 
 
@@ -54,7 +58,8 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        unknown = args and args[0] not in COMMANDS and not args[0].startswith("-")
+        if unknown and not ctx.resilient_parsing:  # a shell that completes wants no errors
             raise unknown_name("command", args[0], COMMANDS, hint="See `nsbgan -h`.")
         return super().resolve_command(ctx, args)
 

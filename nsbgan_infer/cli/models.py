@@ -22,12 +22,17 @@ WHERE = {
 
 
 @click.command("models")
+@click.option("--remote", metavar="OWNER/NAME", help="What a Hub repository holds (OWNER/NAME@REVISION for another).")
 @console_options
-def command(console: Console) -> None:
+def command(remote: str | None, console: Console) -> None:
     """List samplers, decoders and presets: source, size, licence, and whether the weights are here.
 
-    Nothing is fetched or imported for it; `nsbgan plugins check` tries a plug-in.
+    Nothing is fetched or imported for it; `nsbgan plugins check` tries a plug-in. With --remote the Hub is asked
+    instead, for names, sizes and the headers of the weights.
     """
+    if remote:
+        _show_remote(remote, console)
+        return
     kinds: tuple[Kind, ...] = ("sampler", "decoder", "classifier")
     parts = {f"{kind}s": [_part(e) for e in entries(kind).values()] for kind in kinds}
     presets = [_preset(p) for p in PRESETS.values()]
@@ -42,6 +47,41 @@ def command(console: Console) -> None:
     if broken:
         blocks.append(_block("Plug-ins that are not used", [(b["name"], b["package"], b["error"]) for b in broken]))
     console.result(value, "\n\n".join(blocks))
+
+
+def _show_remote(ref: str, console: Console) -> None:
+    from nsbgan_infer.hub import parse_ref
+    from nsbgan_infer.remote import look_at
+
+    repo, revision = parse_ref(ref if ref.startswith("hf://") else f"hf://{ref}")
+    found = look_at(repo, revision=revision)
+    listing = found.listing
+    value = {"repo": repo, "commit": listing.commit, "private": listing.private, "kind": found.kind}
+    value |= {"parts": list(found.parts), "other_files": found.others}
+    lines = [f"{repo} at {listing.commit[:12]}{', private' * listing.private}"]
+    if found.kind == "other":
+        lines.append("It holds no component of nsbgan_infer.")
+    lines.append(_block("Parts", [_remote_row(p) for p in found.parts]) if found.parts else "")
+    pinned = f"{repo}@{listing.commit}"
+    if found.kind == "pipeline":
+        lines.append(f"Use it with --pipeline {pinned}")
+    elif found.kind == "component" and "error" not in found.parts[0]:
+        lines.append(f"Use it with --{found.parts[0]['kind']} hf://{pinned}")
+    console.result(value, "\n".join(filter(None, lines)))
+
+
+def _remote_row(part: dict[str, Any]) -> tuple[str, ...]:
+    folder, size = part["folder"] or ".", size_text(part["size"])
+    if "error" in part:
+        return (folder, "cannot be used", "", "", size, part["error"])
+    count = f"{part['parameters'] / 1e6:.2f} M parameters"
+    return (folder, f"{part['kind']} {_one_line(part['name'])}", f"{part['arch']}, {part['basis']}", count, size,
+            _one_line(part["licence"]))  # fmt: skip
+
+
+def _one_line(text: str) -> str:
+    """A text that others wrote, fit for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:120]
 
 
 def _part(entry: Entry) -> dict[str, Any]:

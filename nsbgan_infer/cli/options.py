@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from nsbgan_infer.cli.complete import class_names, decoder_names, preset_names, sampler_names
 from nsbgan_infer.cli.output import Console
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ choice_options = bundled(
         click.option(
             "--preset",
             metavar="NAME",
+            shell_complete=preset_names,
             help="A named pipeline (see `nsbgan models`). Without it: pretrained-256-128 where BigGAN's weights are "
             "cached or can be fetched, else embedded.",
         ),
@@ -109,11 +111,13 @@ choice_options = bundled(
         click.option(
             "--sampler",
             metavar="REF",
+            shell_complete=sampler_names,
             help="Replace the sampler: a name, folder, .safetensors file or hf://owner/repo.",
         ),
         click.option(
             "--decoder",
             metavar="REF",
+            shell_complete=decoder_names,
             help="Replace the decoder of every stage: as --sampler, or spandrel:FILE. Encoders follow its basis.",
         ),
         click.option("--offline", is_flag=True, help="Never use the network."),
@@ -131,6 +135,7 @@ image_options = bundled(
             "classes",
             multiple=True,
             metavar="CLASS",
+            shell_complete=class_names,
             help="An id (207), a WordNet id, a name ('golden retriever'), a range (200-210) or all. Repeat for more.",
         ),
         click.option("-n", "--per-class", type=click.IntRange(min=1), default=1, help="Images of each class."),

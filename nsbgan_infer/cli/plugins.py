@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nsbgan_infer.cli.complete import decoder_names
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, table
 from nsbgan_infer.errors import WorkError
@@ -33,7 +34,7 @@ def list_command(console: Console) -> None:
 
 
 @command.command("check")
-@click.argument("name")
+@click.argument("name", shell_complete=decoder_names)
 @console_options
 def check_command(name: str, console: Console) -> None:
     """Check the decoder NAME: range, shape, dtype, odd sizes, determinism, registration and tiles.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nsbgan_infer.cli.complete import decoder_names
 from nsbgan_infer.cli.options import EXISTING, FILE_OR_FOLDER, console_options
 from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import ImageFileError, NsbError, UsageError, WorkError
@@ -41,6 +42,7 @@ class Job:
 @click.option(
     "--decoder",
     metavar="REF",
+    shell_complete=decoder_names,
     help="A name, folder, .safetensors file, hf://owner/repo or spandrel:FILE. Default: "
     "the wavelet decoder with the highest measured PSNR.",
 )
