@@ -12,11 +12,18 @@ import click
 def command(port: int | None, host: str, preset: str) -> None:
     """Serve a web page: generate, enlarge a photo, look at the stages, walk between classes.
 
-    Needs the extra `demo`. Stop it with Ctrl-C.
+    Needs the extra `demo`. Stop it with Ctrl-C: the pictures it made are then removed.
     """
-    from nsbgan_infer.demo.page import serve
     from nsbgan_infer.presets import find_preset
 
     find_preset(preset)
-    click.echo(f"Serving on http://{host}:{port or 7860} or the next free port; stop with Ctrl-C.", err=True)
-    serve(port=port, host=host, preset=preset)
+    from nsbgan_infer.demo.page import build_page, launch
+    from nsbgan_infer.demo.studio import Studio
+
+    studio = Studio()
+    try:
+        page = build_page(studio, preset)
+        click.echo(f"Serving on {launch(page, studio, port=port, host=host)}; stop with Ctrl-C.", err=True)
+        page.block_thread()
+    finally:
+        studio.close()

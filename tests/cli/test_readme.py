@@ -25,6 +25,7 @@ SET_UP = "`.ci/run` runs it in an empty environment"
 NOT_RUN = {
     "python -m pip install -q -c constraints.txt . && nsbgan generate --class 207 --res 512": SET_UP,
     'python -m pip install -q -c constraints.txt -e ".[all]" && python -m pytest': SET_UP,
+    "nsbgan demo": "serves until Ctrl-C; tests/demo opens the page in a browser",
 }
 # Lines that take minutes: run with these options over theirs.
 SMALLER = {
@@ -87,7 +88,7 @@ def test_every_snippet_of_readme_runs(
 
 def test_set_up_is_what_ci_runs() -> None:
     section = README.split("## Set-up")[1].split("\n## ")[0]
-    assert shell_lines(section) == list(NOT_RUN)
+    assert shell_lines(section) == [line for line, reason in NOT_RUN.items() if reason == SET_UP]
     assert len(README.splitlines()) < 300
 
 
