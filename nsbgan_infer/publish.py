@@ -109,4 +109,4 @@ def _listed(folder: Path, wanted: tuple[str, ...], left: tuple[str, ...]) -> tup
 
 def _name(component: Component) -> str:
     info: Any = component.info
-    return str(info.name)
+    return "".join(c if c.isprintable() else "?" for c in str(info.name))

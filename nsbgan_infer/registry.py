@@ -219,7 +219,12 @@ def component_path(ref: str, kind: Kind) -> Path:
         from nsbgan_infer.hub import fetch_repo, parse_ref
 
         repo, revision = parse_ref(ref)
-        return fetch_repo(repo, revision=revision)
+        folder = fetch_repo(repo, revision=revision)
+        if not (folder / "model.safetensors").is_file():
+            raise CheckpointError(
+                f"{repo} is not the repository of a {kind}: `nsbgan models --remote {repo}` says what it holds."
+            )
+        return folder
     path = _local(ref)
     if path.exists() or path.suffix or os.sep in ref:
         return path

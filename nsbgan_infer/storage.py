@@ -73,6 +73,10 @@ def load_pipeline(
                 f"{repo} holds a single component, not a pipeline: use it with --decoder hf://{repo} or "
                 f"--sampler hf://{repo} (`nsbgan models --remote {repo}` says which)."
             )
+        if not (folder / INDEX).is_file():
+            raise CheckpointError(
+                f"{repo} is not the repository of a pipeline: `nsbgan models --remote {repo}` says what it holds."
+            )
         pipeline = _from_folder(folder, sampler, loaders)
     else:
         raise unknown_name("pipeline", ref, PRESETS, hint="A pipeline is a preset, a folder or a Hub id owner/name.")

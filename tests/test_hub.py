@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,8 @@ from nsbgan_infer.hub import (
     parse_ref,
     push_files,
 )
+from nsbgan_infer.pipeline import NsbPipeline
+from nsbgan_infer.registry import load_decoder, load_sampler
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # inside huggingface_hub
 BODY = b"weights" * 1000
@@ -258,6 +260,25 @@ def test_a_connection_that_keeps_breaking_leaves_nothing_to_load(
     hub.set_offline()
     with pytest.raises(OfflineError, match="not in the cache"):
         fetch_repo(REPO)
+
+
+def test_a_file_that_is_listed_but_missing(hf: LocalServer) -> None:
+    hf.put_repo(REPO, FILES)
+    del hf.answers[f"/{REPO}/resolve/{'a' * 40}/model.safetensors"]
+    with pytest.raises(CheckpointError) as caught:
+        load_decoder(f"hf://{REPO}")
+    assert REPO in sentences(caught)
+
+
+@pytest.mark.parametrize("load", [load_decoder, load_sampler])
+def test_a_repository_without_weights_of_ours(hf: LocalServer, load: Callable[[str], object]) -> None:
+    hf.put_repo(REPO, {"config.json": b"{}", "README.md": b"# card"})
+    with pytest.raises(CheckpointError, match="nsbgan models --remote") as caught:
+        load(f"hf://{REPO}")
+    assert REPO in sentences(caught)
+    with pytest.raises(CheckpointError, match="not the repository of a pipeline") as caught:
+        NsbPipeline.from_pretrained(REPO)
+    assert REPO in sentences(caught)
 
 
 @pytest.mark.parametrize("name", ["../../evil.json", "/tmp/evil.json", "a/../../../../evil.json"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nsbgan_infer.cli.complete import decoder_names, sampler_names
 from nsbgan_infer.cli.loading import go_offline
 from nsbgan_infer.cli.options import EXISTING, FILE_OR_FOLDER, console_options
 from nsbgan_infer.cli.output import Console
@@ -32,8 +33,18 @@ if TYPE_CHECKING:
     help="A file name ending in .png, .webp or .jpg, else a folder. An existing file is replaced.",
 )
 @click.option("--pipeline", metavar="REF", help="Take the weights from this preset, folder or Hub id.")
-@click.option("--sampler", metavar="REF", help="Take the sampler from here, if it was not the pipeline's own.")
-@click.option("--decoder", metavar="REF", help="Take the decoder from here. Default: the name in the recipe.")
+@click.option(
+    "--sampler",
+    metavar="REF",
+    shell_complete=sampler_names,
+    help="Take the sampler from here, if it was not the pipeline's own.",
+)
+@click.option(
+    "--decoder",
+    metavar="REF",
+    shell_complete=decoder_names,
+    help="Take the decoder from here. Default: the name in the recipe.",
+)
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps. Default: the recipe's, if it is here.")
 @click.option("--force", is_flag=True, help="Go on with other weights than the recipe's.")
 @click.option("--offline", is_flag=True, help="Never use the network.")
