@@ -26,7 +26,7 @@ MODULES = {
     "classes": ["find_class", "parse_classes", "search"],
     "latents": ["Latents", "draw_latents", "walk"],
     "samplers.base": ["SamplerInfo", "Sampler"],
-    "samplers.rejection": ["Rule", "rejected_outputs", "Tally"],
+    "samplers.rejection": ["Rule", "draw_accepted", "Accepted", "rejected_outputs", "Tally"],
     "encoders.wavelet": ["WaveletEncoder"],
     "encoders.pixel": ["PixelEncoder"],
     "decoders.base": ["DecoderInfo", "Decoder"],

@@ -20,7 +20,7 @@ classifier = load_classifier("efficientnet-lite0")
 requests = pipeline.requests("golden retriever", 4)
 images = []
 for threshold in (0.0, 0.8):  # 0 takes every picture
-    rule = Rule(threshold, max_tries=8, classes=pipeline.sampler.info.classes)
+    rule = Rule(threshold, max_tries=8)
     tally = Tally()
     chosen = rejected_outputs(pipeline, requests, classifier, rule, resolution=256, batch_size=4, tally=tally)
     for choice, output in sorted(chosen, key=lambda pair: pair[0].index):
