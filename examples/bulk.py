@@ -12,7 +12,7 @@ out.mkdir(parents=True, exist_ok=True)
 
 pipeline = NsbPipeline.from_pretrained("embedded")
 plan = Plan(
-    classes=tuple(parse_classes(["all"], available=pipeline.sampler.info.classes)),
+    classes=tuple(parse_classes("all", available=pipeline.sampler.info.classes)),
     count=24,
     resolution=256,
     uniform=True,  # each image's class is drawn by chance

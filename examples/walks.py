@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nsbgan_infer import Latents, NsbPipeline, draw_latents, find_class, walk
+from nsbgan_infer import Latents, NsbPipeline, walk
 from nsbgan_infer.images import to_pil
 
 FRAMES = 12
@@ -10,19 +10,6 @@ FRAMES = 12
 out = Path("out/examples")
 out.mkdir(parents=True, exist_ok=True)
 pipeline = NsbPipeline.from_pretrained("embedded")
-
-
-def latents(name: str, seed: int) -> Latents:
-    """The latents of one image, drawn as this sampler's weights expect."""
-    info = pipeline.sampler.info
-    return draw_latents(
-        [seed],
-        [find_class(name).id],
-        z_dim=info.z_dim,
-        truncation=info.truncation,
-        mode=info.truncation_mode,
-        truncates=info.truncates,
-    )
 
 
 def film(start: Latents, end: Latents, path: Path) -> None:
@@ -36,5 +23,9 @@ def film(start: Latents, end: Latents, path: Path) -> None:
     print(path)
 
 
-film(latents("golden retriever", 1), latents("golden retriever", 2), out / "walk_latents.webp")
-film(latents("golden retriever", 2), latents("church", 2), out / "walk_classes.webp")
+dog, other_dog, church = (
+    pipeline.latents(pipeline.requests(name, seeds=seed))
+    for name, seed in (("golden retriever", 2), ("golden retriever", 1), ("church", 2))
+)
+film(dog, other_dog, out / "walk_latents.webp")
+film(dog, church, out / "walk_classes.webp")

@@ -81,14 +81,14 @@ def find_class(query: str | int) -> ImageNetClass:
     raise UnknownNameError(f"No ImageNet class is called '{text}': {_suggest(text)}")
 
 
-def parse_classes(items: Iterable[str | int], *, available: Sequence[int] | None = None) -> list[int]:
-    """Class ids meant by `items`, in order and without repetition.
+def parse_classes(items: str | int | Iterable[str | int], *, available: Sequence[int] | None = None) -> list[int]:
+    """Class ids meant by `items` (or the only one), in order and without repetition.
 
     An item is anything that `find_class` takes, a range of ids such as `200-210` (both ends included), or
     `all`, which means `available` (by default all 1000). Raises UnknownNameError.
     """
     ids: dict[int, None] = {}
-    for item in items:
+    for item in [items] if isinstance(items, str | int) else items:
         text = str(item).strip()
         if text.lower() == "all":
             found: Iterable[int] = range(NUM_CLASSES) if available is None else available

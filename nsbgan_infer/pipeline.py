@@ -208,14 +208,7 @@ class NsbPipeline:
 
         def make(start: int) -> Output:
             batch = requests[start : start + batch_size]
-            latents = draw_latents(
-                [r.seed for r in batch],
-                [r.class_id for r in batch],
-                z_dim=info.z_dim,
-                truncation=strength,
-                mode=mode,
-                truncates=info.truncates,
-            )
+            latents = self.latents(batch, truncation=strength, truncation_mode=mode)
             kept = {}
             for name, tensor in self.steps(latents, resolution=resolution):
                 if keep_steps:
@@ -227,6 +220,27 @@ class NsbPipeline:
             return Output(finished, tuple(batch), recipes, kept)
 
         return map(make, range(0, len(requests), batch_size))
+
+    def latents(
+        self,
+        requests: Sequence[Request],
+        *,
+        truncation: float | None = None,
+        truncation_mode: TruncationMode | None = None,
+    ) -> Latents:
+        """Step 1 for the requested images; truncation and mode default to what the sampler's weights expect.
+
+        With `walk` and `steps` a way from one image to another is drawn. Raises UsageError as `draw_latents`.
+        """
+        info = self.sampler.info
+        return draw_latents(
+            [r.seed for r in requests],
+            [r.class_id for r in requests],
+            z_dim=info.z_dim,
+            truncation=info.truncation if truncation is None else truncation,
+            mode=truncation_mode or info.truncation_mode,
+            truncates=info.truncates,
+        )
 
     @torch.inference_mode()
     def steps(self, latents: Latents, *, resolution: int | None = None) -> Iterator[tuple[str, Tensor]]:

@@ -149,6 +149,7 @@ def test_all_means_what_the_sampler_has() -> None:
     assert parse_classes(["all"]) == list(range(NUM_CLASSES))
     assert parse_classes(["ALL"], available=[207, 3]) == [207, 3]
     assert parse_classes([5, "all"], available=[207, 5]) == [5, 207]
+    assert parse_classes("all", available=[207, 5]) == [207, 5] and parse_classes("goldfish") == parse_classes(1) == [1]
 
 
 @pytest.mark.parametrize(

@@ -360,3 +360,14 @@ def _filled(part: object) -> object:
             if "var" in key.rpartition(".")[2]:
                 tensor.abs_().add_(1)
     return part
+
+
+def test_the_latents_of_requests_are_those_that_a_call_draws() -> None:
+    pipeline = tiny_pipeline()
+    latents = pipeline.latents(pipeline.requests([207, 1], 2, seeds=5), truncation=0.7)
+    assert latents.seeds == (5, 6, 5, 6) and (latents.truncation, latents.mode) == (0.7, "std")
+    *_, (_name, pictures) = pipeline.steps(latents)
+    assert torch.equal(pictures, pipeline([207, 1], 2, seeds=5, truncation=0.7, batch_size=4).tensors)
+    assert pipeline.latents([Request(1, 0)]).truncation == pipeline.sampler.info.truncation
+    with pytest.raises(UsageError, match="Truncation 2 is out of range"):
+        pipeline.latents([Request(1, 0)], truncation=2)

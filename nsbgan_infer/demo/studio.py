@@ -27,7 +27,7 @@ from nsbgan_infer.encoders.lifting import dwt2
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.features import Classifier, ClassifierInfo, Scores
 from nsbgan_infer.images import file_name, save_image, to_pil
-from nsbgan_infer.latents import draw_latents, walk
+from nsbgan_infer.latents import walk
 from nsbgan_infer.photos import decode_image, enlarge, open_photo
 from nsbgan_infer.pipeline import NsbPipeline, Output, Progress, Request
 from nsbgan_infer.presets import PRESETS
@@ -156,18 +156,9 @@ class Studio:
     ) -> Iterator[tuple[int, str | None]]:
         """Walk from (class, seed) to (class, seed): yields frames done, and at the end the animated WebP's path."""
         pipeline = self.pipeline(preset)
-        info = pipeline.sampler.info
         ends = [
-            draw_latents(
-                [request.seed],
-                [request.class_id],
-                z_dim=info.z_dim,
-                truncation=truncation,
-                mode=info.truncation_mode,
-                truncates=info.truncates,
-            )
+            pipeline.latents(pipeline.requests(find_class(name).id, seeds=seed), truncation=truncation)
             for name, seed in (start, end)
-            for request in pipeline.requests(find_class(name).id, seeds=seed)
         ]
         latents = walk(ends[0], ends[1], steps)
         frames: list[Image.Image] = []
