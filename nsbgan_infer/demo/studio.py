@@ -38,6 +38,7 @@ from nsbgan_infer.storage import default_decoder
 MOST_IMAGES = 64
 MOST_TRIES = 20  # draws for each picture under rejection
 MOST_PIXELS = 1 << 20  # of a photo to enlarge: 16 times as many come out
+FILM_SIDE = 256  # pixels of a walk's frames, or the next larger size that the pipeline makes
 BANDS = ("across (cH)", "along (cV)", "diagonal (cD)")
 
 
@@ -161,9 +162,10 @@ class Studio:
             for name, seed in (start, end)
         ]
         latents = walk(ends[0], ends[1], steps)
+        side = min((r for r in pipeline.resolutions if r >= FILM_SIDE), default=max(pipeline.resolutions))
         frames: list[Image.Image] = []
         for i in range(steps):
-            *_, (_name, picture) = pipeline.steps(latents[i : i + 1], resolution=min(pipeline.resolutions))
+            *_, (_name, picture) = pipeline.steps(latents[i : i + 1], resolution=side)
             frames += to_pil(picture)
             yield i + 1, None
         path = self._new_folder() / "walk.webp"

@@ -131,7 +131,7 @@ def test_walk_writes_an_animation_there_and_back(studio: Studio) -> None:
     assert [done for done, _ in steps] == [1, 2, 3, 4, 4]
     assert steps[-1][1] is not None
     with Image.open(steps[-1][1]) as film:
-        assert film.n_frames == 6
+        assert film.n_frames == 6 and film.size == (128, 128)  # the largest, where none reaches 256
 
 
 def test_the_clock_adds_up_by_name() -> None:
