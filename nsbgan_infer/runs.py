@@ -252,8 +252,12 @@ def done(plan: Plan, folder: Path) -> int:
     """How many images of a run the manifest or the journals name."""
     if (folder / MANIFEST).exists():
         return plan.count
-    journals = [(done_journal(folder, n), open_journal(folder, n)) for n in plan.shards]
-    return sum(len(read_journal(whole) or read_journal(begun)) for whole, begun in journals)
+    return sum(done_in(folder, number) for number in plan.shards)
+
+
+def done_in(folder: Path, number: int) -> int:
+    """How many images of one shard its journal names."""
+    return len(read_journal(done_journal(folder, number)) or read_journal(open_journal(folder, number)))
 
 
 def _join(plan: Plan, folder: Path) -> None:

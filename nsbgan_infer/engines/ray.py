@@ -7,6 +7,7 @@ resumes from its journal, so the result is that of one process with the same pla
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from nsbgan_infer.errors import NsbError, WorkError, missing_extra
-from nsbgan_infer.runs import Plan, done, finish, prepare, run_shard, sole_run
+from nsbgan_infer.runs import Plan, done_in, finish, prepare, run_shard, sole_run
 from nsbgan_infer.shard_worker import Failure, Make, Progress
 
 POLL = 2.0  # seconds between two looks at the journals
@@ -70,18 +71,21 @@ def _make_shards(
 ) -> list[Failure]:
     actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(Worker)
     idle = [actor.remote(factory, torch.get_num_threads()) for _ in range(min(workers, len(plan.shards)))]
-    waiting, failures = list(plan.shards), list[Failure]()
-    running: dict[Any, Any] = {}
+    waiting, failures = deque(plan.shards), list[Failure]()
+    running: dict[Any, tuple[Any, int]] = {}
+    ended = 0  # images of shards that are through
     while waiting or running:
         while waiting and idle:
-            worker = idle.pop()
-            running[worker.shard.remote(plan, str(folder), waiting.pop(0))] = worker
+            worker, number = idle.pop(), waiting.popleft()
+            running[worker.shard.remote(plan, str(folder), number)] = (worker, number)
         ready, _ = ray.wait(list(running), timeout=POLL)
         for result in ready:
-            idle.append(running.pop(result))
+            worker, number = running.pop(result)
+            idle.append(worker)
             failures += _answer(ray, result)
-        if progress:
-            progress(done(plan, folder), plan.count)
+            ended += done_in(folder, number)
+        if progress:  # only the journals of running shards are read: a plan may have 50,000 others
+            progress(ended + sum(done_in(folder, number) for _, number in running.values()), plan.count)
     return failures
 
 
