@@ -260,6 +260,13 @@ def images_command(
 @click.option("--allow-small", is_flag=True, help="Measure fewer than 2,048 pictures.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Pictures made and judged together.")
 @click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="auto is fp32.")
+@click.option(
+    "--engine",
+    type=click.Choice(["eager", "compile", "openvino"]),
+    default="eager",
+    help="What runs the networks; openvino with --dtype bf16 halves the time where the CPU knows bf16.",
+)
 @click.option("--offline", is_flag=True, help="Never use the network.")
 @console_options
 def sweep_command(
@@ -282,6 +289,8 @@ def sweep_command(
     allow_small: bool,
     batch_size: int,
     device: str,
+    dtype: str,
+    engine: str,
     offline: bool,
     console: Console,
 ) -> None:
@@ -289,7 +298,8 @@ def sweep_command(
 
     What is judged is kept below --out by its recipe: a run that was stopped goes on, a second one costs nothing.
     """
-    from nsbgan_infer.devices import pick_device
+    from nsbgan_infer.devices import pick_device, pick_dtype
+    from nsbgan_infer.engines import placed
     from nsbgan_infer.evaluation.images import LEAST
     from nsbgan_infer.evaluation.pictures import PictureSet
     from nsbgan_infer.evaluation.plots import plot_sweeps
@@ -306,7 +316,8 @@ def sweep_command(
     grids = numbers(truncations, "--truncations"), numbers(thresholds, "--thresholds")
     chosen = pick_device(device)
     writable_folder(out)
-    pipeline = NsbPipeline.from_pretrained(preset, decoder=decoder).to(chosen)
+    pipeline = NsbPipeline.from_pretrained(preset, decoder=decoder)
+    pipeline = placed(pipeline, chosen, pick_dtype(dtype, chosen), engine)
     wanted = list(classes) or (None if pipeline.sampler.info.classes is None else ["all"])
     wishes = [Wish(r.class_id, r.seed) for r in pipeline.requests(wanted, per_class, seeds=seed)]
     if len(wishes) < LEAST and not allow_small:

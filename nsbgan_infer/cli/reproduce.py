@@ -60,6 +60,13 @@ FIGURES = ("fig1", "fig2", "slicing")
 @click.option("--allow-small", is_flag=True, help="Measure fewer than 2,048 pictures.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Pictures made and judged together.")
 @click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="auto is fp32.")
+@click.option(
+    "--engine",
+    type=click.Choice(["eager", "compile", "openvino"]),
+    default="eager",
+    help="What runs the networks; openvino with --dtype bf16 halves the time where the CPU knows bf16.",
+)
 @click.option(
     "-o",
     "--out",
@@ -87,6 +94,8 @@ def command(
     allow_small: bool,
     batch_size: int,
     device: str,
+    dtype: str,
+    engine: str,
     out: Path,
     offline: bool,
     console: Console,
@@ -107,12 +116,13 @@ def command(
         writable_folder(out)
         draw(name, images, out / f"{name}.png", console)
         return
-    from nsbgan_infer.devices import pick_device
+    from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.evaluation.reproduce import Options, reproduce_mse, reproduce_table
     from nsbgan_infer.evaluation.sweep import load_sweep_judges
     from nsbgan_infer.evaluation.tables import find_table
     from nsbgan_infer.sources import open_source
 
+    chosen = pick_device(device)
     options = Options(
         per_class=per_class,
         seed=seed,
@@ -122,7 +132,9 @@ def command(
         batch=batch_size,
         weights=_weights(weights),
         timed=timed,
-        device=pick_device(device),
+        device=chosen,
+        dtype=pick_dtype(dtype, chosen),
+        engine=engine,
     )
     writable_folder(out)
     table = find_table(name)

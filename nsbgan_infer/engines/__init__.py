@@ -44,6 +44,13 @@ def pick_engine(name: str, device: torch.device, images: int) -> tuple[EngineNam
     return known[name], None
 
 
+def placed(pipeline: NsbPipeline, device: torch.device, dtype: torch.dtype, engine: str = "eager") -> NsbPipeline:
+    """The pipeline on `device`, computing in `dtype`, run by `engine` (no `auto`). Raises as `pick_engine` and
+    `with_engine` do."""
+    name, _ = pick_engine(engine, device, 0)
+    return pipeline.to(device, dtype) if name == "eager" else with_engine(pipeline.to(device), name, dtype=dtype)
+
+
 def with_engine(pipeline: NsbPipeline, engine: EngineName, *, dtype: torch.dtype | None = None) -> NsbPipeline:
     """The same pipeline with its networks run by `engine`; parts without weights stay as they are.
 

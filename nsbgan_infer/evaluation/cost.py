@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 
 from nsbgan_infer.components import build_component
 from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.pipeline import NsbPipeline, Request
 from nsbgan_infer.plan import outline_decoder, outline_sampler, plan_pipeline
 from nsbgan_infer.storage import Loaders, load_pipeline
@@ -42,9 +44,19 @@ def outline_row(preset: str, decoder: str | None, *, paper: bool = True) -> NsbP
     return load_pipeline(preset, decoder=decoder, loaders=Loaders(sampler=outline_sampler, decoder=outlined))
 
 
-def multiply_adds(outlined: NsbPipeline, resolution: int) -> int:
-    """Of one picture of `resolution`, all steps."""
-    return plan_pipeline(outlined, resolution=resolution).multiply_adds
+def multiply_adds(outlined: NsbPipeline, resolution: int, *, decoders_only: bool = False) -> int:
+    """Of one picture of `resolution`, all steps or the decoders' alone."""
+    steps = plan_pipeline(outlined, resolution=resolution).steps
+    return sum(s.multiply_adds for s in steps if not decoders_only or s.step.startswith("4"))
+
+
+def seconds_a_decode(outlined: NsbPipeline, *, repeats: int = 3) -> float:
+    """The median time of the first decoder on one sample, as in `seconds_a_picture`."""
+    decoder, side = outlined.stages[0].decoder, outlined.sampler.info.resolution
+    if isinstance(decoder, nn.Module):
+        _fill(decoder)
+    low_band = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return _median_time(lambda: decode(decoder, low_band), repeats)
 
 
 def seconds_a_picture(outlined: NsbPipeline, resolution: int, *, repeats: int = 3) -> float:
@@ -54,26 +66,31 @@ def seconds_a_picture(outlined: NsbPipeline, resolution: int, *, repeats: int = 
             _fill(part)
     classes = outlined.sampler.info.classes
     request = Request(classes[0] if classes else None, 0)
+    return _median_time(lambda: list(outlined.stream([request], resolution=resolution)), repeats)
+
+
+def _median_time(work: Callable[[], object], repeats: int) -> float:
     times = []
     for _ in range(repeats + 1):  # the first warms up
         start = time.perf_counter()
-        for _output in outlined.stream([request], resolution=resolution):
-            pass
+        with torch.inference_mode():
+            work()
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 
 
 def _fill(part: nn.Module) -> None:
-    """Numbers that keep the size of activations: 1 / sqrt(fan in) for matrices and filters, ones for vectors."""
+    """Numbers that keep the size of activations: 1 / sqrt(fan in) for matrices and filters, ones for vectors and for
+    stored statistics."""
     if not any(t.is_meta for t in part.state_dict().values()):
         return
     part.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for tensor in part.state_dict().values():
-            if not tensor.is_floating_point():
-                tensor.zero_()
-            elif tensor.dim() < 2:
-                tensor.fill_(1.0)
+        for parameter in part.parameters():
+            if parameter.dim() < 2:
+                parameter.fill_(1.0)
             else:
-                tensor.normal_(0, tensor[0].numel() ** -0.5, generator=generator)
+                parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
+        for buffer in part.buffers():
+            buffer.fill_(1)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.errors import CheckpointError, UsageError, missing_extra
+from nsbgan_infer.errors import CheckpointError, OfflineError, UsageError, missing_extra
 from nsbgan_infer.evaluation.features import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
@@ -128,7 +128,10 @@ def _find(file: Path | None, variable: str, source: Source, purpose: str) -> Pat
     """The weights file: the one given, the one that the environment names, or the fetched one."""
     given = file or (Path(os.environ[variable]) if os.environ.get(variable) else None)
     if given is None:
-        return _fetch(source)
+        try:
+            return _fetch(source)
+        except OfflineError as error:
+            raise OfflineError(f"{error} A copy that you have: {variable}=FILE in the environment.") from error
     if not given.expanduser().is_file():
         raise CheckpointError(
             f"No Inception file at {given}: {purpose} need {source.url.rpartition('/')[2]} from {source.url}."

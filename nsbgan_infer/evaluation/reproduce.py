@@ -16,8 +16,9 @@ from torch import nn
 
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders.base import Basis
-from nsbgan_infer.errors import NsbError, UsageError
-from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_picture
+from nsbgan_infer.engines import placed
+from nsbgan_infer.errors import NsbError, OfflineError, UsageError
+from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
 from nsbgan_infer.evaluation.reconstruction import DecoderReport, evaluate_decoders, own_encoder
 from nsbgan_infer.evaluation.sweep import THRESHOLDS, TRUNCATIONS, Judges, Real, Studio, Sweep, sweep
 from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown, pair
@@ -45,6 +46,8 @@ class Options:
     weights: Mapping[str, str] = field(default_factory=dict)
     timed: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    engine: str = "eager"
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,21 @@ def reproduce_mse(
         reports = evaluate_decoders(list(decoders.values()), source, batch=options.batch, progress=progress)
         for name, report in zip(decoders, reports, strict=True):
             rows[name] = replace(rows[name], ours=_errors(report), n=report.n)
-    lines += rows.values()
+    lines += [_decoder_cost(rows[name], name, decoders.get(name), options) for name in names]
     columns = (*table.columns, "MSE here", "Y-PSNR here")
     given = f"{len(source)} given pictures" if source else "nothing: give --images"
     return Reproduction(table.name, table.title, columns, given, tuple(lines))
+
+
+def _decoder_cost(line: Line, name: str, loaded: Decoder | None, options: Options) -> Line:
+    """The line with what the decoder alone costs from 64 to 256 pixels; in the paper's size if it is not here."""
+    try:
+        basis = loaded.info.basis if loaded else ("pixel" if name.endswith("-p") else "wavelet")
+        outlined = outline_row(f"learned-{'w' if basis == 'wavelet' else 'p'}-64", name, paper=loaded is None)
+        line = replace(line, multiply_adds=multiply_adds(outlined, 256, decoders_only=True))
+        return replace(line, seconds=seconds_a_decode(outlined)) if options.timed else line
+    except NsbError:
+        return line
 
 
 def all_decoders() -> list[str]:
@@ -200,7 +214,7 @@ class _Runner:
             pipeline = NsbPipeline.from_pretrained(
                 preset, sampler=weights.get(_sampler_of(preset)), decoder=weights.get(decoder, decoder) or None
             )
-        return pipeline.to(self.options.device)
+        return placed(pipeline, self.options.device, self.options.dtype, self.options.engine)
 
     def _wanted(self, row: Row) -> str:
         """Every part of a row whose weights are not here, and how to give each."""
@@ -210,6 +224,11 @@ class _Runner:
                 with _offline():
                     if name is not None and name not in self.options.weights:
                         load(name)
+            except OfflineError:
+                sentences.append(
+                    f"The released weights of {name} are not in the cache: `nsbgan generate --class 207 --preset "
+                    f"{row.preset}` fetches them. Yours: --weights {name}=FILE."
+                )
             except UsageError as error:
                 sentences.append(f"{error} Here: --weights {name}=FILE.")
         return " ".join(sentences) or f"the weights that were given for {row.preset} do not fit"
@@ -243,12 +262,12 @@ class _Runner:
     def _cost(self, line: Line, preset: str, decoder: str | None, *, paper: bool) -> Line:
         try:
             outlined = outline_row(preset, decoder, paper=paper)
-            count = multiply_adds(outlined, line.resolution)
-            time = seconds_a_picture(outlined, line.resolution) if self.options.timed else None
+            line = replace(line, multiply_adds=multiply_adds(outlined, line.resolution))
+            if self.options.timed:
+                line = replace(line, seconds=seconds_a_picture(outlined, line.resolution))
         except NsbError as error:
             self.note(f"No cost for {line.sampler}, {line.decoder}: {error}")
-            return line
-        return replace(line, multiply_adds=count, seconds=time)
+        return line
 
 
 def reproduction_markdown(found: Reproduction) -> str:

@@ -20,8 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.components import weights_sha256
 from nsbgan_infer.encoders import encoder_config
+from nsbgan_infer.engines.graph import Engined
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.features import Classifier, to_8_bit
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
@@ -52,8 +54,9 @@ class Judges:
 @dataclass(frozen=True)
 class Point:
     """One point: `fd` and `score` (with its deviation over splits) of `n` pictures at a truncation and a rejection
-    threshold (None: all pictures). `share` of them is given to the class asked for; `draws` is how many pictures were
-    drawn for each that was kept; `short` how many wishes stayed without a picture."""
+    threshold (None: all pictures). `share` of them is given to the class asked for, by the judge of the distance if it
+    knows the 1000 classes, else by the classifier of rejection; `draws` is how many pictures were drawn for each that
+    was kept; `short` how many wishes stayed without a picture."""
 
     truncation: float
     threshold: float | None
@@ -174,7 +177,10 @@ class Studio:
             logits = measured.logits if same else self.judges.rejection(pictures).logits
             best = scores(logits, part, best_rule)
             label = best if classes is None else scores(logits, part, label_rule)
-            rows = (measured.features, measured.logits, label, best, label >= best)
+            right = label >= best
+            if classes is not None and not same and measured.logits.shape[1] == NUM_CLASSES:
+                right = scores(measured.logits, part, label_rule) >= scores(measured.logits, part, best_rule)
+            rows = (measured.features, measured.logits, label, best, right)
             for column, row in zip(columns, rows, strict=True):
                 column.append(row.cpu())
             keys += picture_keys(to_8_bit(pictures))
@@ -205,7 +211,8 @@ class Studio:
             "classes": line.sampler.info.classes,
             "truncation": [truncation, self.truncation_mode or line.sampler.info.truncation_mode],
             "resolution": self.resolution or line.resolutions[-1],
-            "dtype": str(line.dtype),
+            "dtype": str(line.computes_in or line.dtype),
+            "engine": line.engine,
             "wishes": [[w.class_id, w.seed] for w in wishes],
         }
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:40]
@@ -327,6 +334,7 @@ def _point(judged: Judged, real: Real, truncation: float, *, labelled: bool) -> 
 def _identity(part: object) -> str | None:
     """The SHA-256 of a component's file, or of its tensors where it has none; None without weights."""
     found = weights_sha256(part)
+    part = part.graph.module if isinstance(part, Engined) else part
     if found or not isinstance(part, nn.Module):
         return found
     digest = hashlib.sha256()

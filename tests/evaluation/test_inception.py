@@ -56,7 +56,7 @@ def test_files_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
 def test_offline_nothing_is_fetched() -> None:
     set_offline()
     try:
-        with pytest.raises(OfflineError):
+        with pytest.raises(OfflineError, match="NSBGAN_FID_INCEPTION=FILE"):
             load_fid_inception()
     finally:
         set_offline(False)

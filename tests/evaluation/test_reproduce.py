@@ -13,10 +13,12 @@ from tiny import CLASSES, ship_tiny_weights
 from torch import Tensor, nn
 
 from nsbgan_infer.cli.main import cli, exit_code
-from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_picture
+from nsbgan_infer.evaluation import cost
+from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
 from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.evaluation.reproduce import Options, reproduce_table
 from nsbgan_infer.evaluation.tables import MAX, MIN, TABLES, find_table
+from nsbgan_infer.latents import draw_latents
 
 
 class TinyJudge(nn.Module):
@@ -74,6 +76,21 @@ def test_multiply_adds_are_the_known_ones() -> None:
     plain = multiply_adds(outline_row("learned-w-64", "iwt"), 256)
     assert row - plain == pytest.approx(srresnet, rel=0.01)
     assert seconds_a_picture(outline_row("learned-w-64", "iwt"), 256, repeats=1) > 0
+    assert seconds_a_decode(outline_row("learned-w-64", "iwt"), repeats=1) > 0
+    assert multiply_adds(outline_row("learned-w-64", "esrgan-w"), 256, decoders_only=True) == pytest.approx(
+        srresnet, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("name", ["biggan-128", "stylegan2-256-64"])
+def test_random_weights_draw_finite_pictures_to_be_timed(name: str) -> None:
+    outlined = outline_row(name, None)
+    cost._fill(outlined.sampler)  # type: ignore[arg-type]
+    info = outlined.sampler.info
+    latents = draw_latents([0], [None], z_dim=info.z_dim, truncation=0.5, mode="scale", truncates=info.truncates)
+    with torch.inference_mode():
+        sample = outlined.sampler(latents)
+    assert torch.isfinite(sample).all() and sample.std() > 0
 
 
 def test_table4_runs_the_samplers_that_ship_and_goes_on(
@@ -107,14 +124,17 @@ def test_table4_runs_the_samplers_that_ship_and_goes_on(
 def test_table3_measures_every_decoder_that_is_here(
     shipped: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("table3", "--images", str(photos), "--out", str(tmp_path / "out"), "--json", "-q") == 0
+    arguments = ("table3", "--no-time", "--out", str(tmp_path / "out"), "-q")
+    assert call(*arguments, "--images", str(photos), "--json") == 0
     lines = {line["decoder"]: line for line in json.loads(capsys.readouterr().out)["lines"]}
     assert set(lines) == {"UNet-P", "UNet-W", "VQVAE-2", "iwt", "bicubic", "lanczos", "subband-w"}
     for name in ("iwt", "bicubic", "lanczos", "subband-w"):
         assert 0 < float(lines[name]["ours"]["MSE here"]) < 0.2 and lines[name]["n"] == 3
     assert lines["UNet-W"]["paper"] == {"Train MSE": "0.0045", "Valid MSE": "0.0049"}
     assert "--weights unet-w=FILE" in lines["UNet-W"]["missing"]
-    assert call("table3", "--out", str(tmp_path / "out"), "-q") == 0
+    assert lines["UNet-W"]["multiply_adds"] == pytest.approx(100.2e9, rel=0.01)
+    assert lines["iwt"]["multiply_adds"] < 1e7 < lines["subband-w"]["multiply_adds"]
+    assert call(*arguments) == 0
     assert "--images" in capsys.readouterr().out
 
 

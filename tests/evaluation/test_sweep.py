@@ -12,6 +12,7 @@ from tiny import CLASSES, ship_tiny_weights, tiny_pipeline
 from torch import Tensor, nn
 
 from nsbgan_infer.cli.main import cli, exit_code
+from nsbgan_infer.engines import placed
 from nsbgan_infer.errors import UnknownNameError, UsageError
 from nsbgan_infer.evaluation import sweep as sweeping
 from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
@@ -122,6 +123,28 @@ def test_what_decides_the_pictures_decides_the_file(tmp_path: Path) -> None:
     keys |= {other._key(WISHES, 0.5), weights._key(WISHES, 0.5)}
     assert len(keys) == 5
     assert studio(tmp_path, judge, batch=1)._key(WISHES, 0.5) in keys
+
+
+def test_the_share_is_told_by_the_judge_that_did_not_choose(tmp_path: Path) -> None:
+    chooser, other = CountingJudge(), CountingJudge()
+    other.mix = other.mix.flip(1)
+    line = Studio(tiny_pipeline(), Judges("lite2", "FD-lite2", other, chooser), tmp_path, resolution=64)
+    found = line.judged(WISHES, 1.0)
+    pictures = torch.cat([p for p, _ in line._draw(WISHES, 1.0)])
+    asked, among = torch.tensor([CLASSES.index(w.class_id) for w in WISHES]), list(CLASSES)
+    assert torch.equal(found.right, other(pictures).logits[:, among].argmax(1) == asked)
+    assert not torch.equal(found.right, chooser(pictures).logits[:, among].argmax(1) == asked)
+
+
+def test_an_engine_gives_the_same_figures_and_files_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    judge = CountingJudge()
+    plain = studio(tmp_path, judge)
+    fast = Studio(
+        placed(tiny_pipeline(), torch.device("cpu"), torch.float32, "openvino"), plain.judges, tmp_path, resolution=64
+    )
+    assert plain._key(WISHES, 1.0) != fast._key(WISHES, 1.0)
+    assert torch.allclose(plain.judged(WISHES[:8], 1.0).features, fast.judged(WISHES[:8], 1.0).features, atol=2e-3)
 
 
 def test_sweeps_that_cannot_work_are_refused_before_any_picture(tmp_path: Path) -> None:
