@@ -217,6 +217,8 @@ def _training(subject: Subject) -> Iterator[str]:
     run, recipe = read_run(subject.source), _headers(subject, "recipe")
     if recipe:
         yield f"Recipe: {'; '.join(recipe)}."
+    if logged := _headers(subject, "log"):
+        yield f"Log: {'; '.join(logged)}."
     if run:
         yield f"Started by\n\n```\n{plain(run.command)}\n```"
         settings = run.settings.replace("```", "")
