@@ -6,6 +6,7 @@ its mean, the more varied the pictures. Both work on bounded sets and say how la
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -92,14 +93,14 @@ def swd(fake: PatchSets, real: PatchSets) -> dict[str, float]:
 
 
 def ms_ssim(a: Tensor, b: Tensor, *, peak: float = 255.0) -> Tensor:
-    """Multi-scale structural similarity of pairs: (B, C, H, W) twice, sides of at least 32 -> (B,) float64.
+    """Multi-scale structural similarity of pairs: (B, C, H, W) float32 or float64 twice, sides of at least 32 -> (B,)
+    float64.
 
     Five scales by 2 x 2 means; at scales smaller than 11 pixels the window shrinks with its sigma. A negative mean
     structure counts as 0.
     """
     if min(a.shape[-2:]) < 32:
         raise UsageError(f"MS-SSIM needs pictures of at least 32 pixels a side, got {a.shape[-2]} x {a.shape[-1]}.")
-    a, b = a.double(), b.double()
     result = torch.ones(len(a), dtype=torch.float64, device=a.device)
     for index, weight in enumerate(WEIGHTS):
         whole, structure = _ssim_parts(a, b, peak)
@@ -138,20 +139,28 @@ def mean_ms_ssim(
 
 def _ssim_parts(a: Tensor, b: Tensor, peak: float) -> tuple[Tensor, Tensor]:
     """Mean SSIM and mean contrast-structure term of each pair."""
-    size = min(11, *a.shape[-2:])
+    size, middle = min(11, *a.shape[-2:]), peak / 2
+    a, b = a - middle, b - middle  # differences of squares lose fewer digits around 0
     mean_a, mean_b = _window(a, size), _window(b, size)
     var_a, var_b = _window(a * a, size) - mean_a**2, _window(b * b, size) - mean_b**2
     covariance = _window(a * b, size) - mean_a * mean_b
+    mean_a, mean_b = mean_a + middle, mean_b + middle
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     structure = (2 * covariance + c2) / (var_a + var_b + c2)
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    return (luminance * structure).mean((1, 2, 3)), structure.mean((1, 2, 3))
+    return (luminance * structure).double().mean((1, 2, 3)), structure.double().mean((1, 2, 3))
 
 
 def _window(x: Tensor, size: int) -> Tensor:
-    offset = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
-    taps = torch.exp(-0.5 * (offset / (1.5 * size / 11)) ** 2)
-    return _separable(x, taps / taps.sum())
+    """A Gaussian window, inside the picture only, as shifted sums: five times faster than one-channel convolutions."""
+    weights = [math.exp(-0.5 * ((i - (size - 1) / 2) / (1.5 * size / 11)) ** 2) for i in range(size)]
+    for axis in (-1, -2):
+        length = x.shape[axis] - size + 1
+        total = torch.zeros_like(x.narrow(axis, 0, length))
+        for i, weight in enumerate(weights):
+            total.add_(x.narrow(axis, i, length), alpha=weight / sum(weights))
+        x = total
+    return x
 
 
 def _separable(x: Tensor, taps: Tensor) -> Tensor:
