@@ -143,11 +143,12 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
             meter.add(task.step(step))
             done = step + 1
             saves = done % settings.save_every == 0 or done == end
-            if saves or done % settings.log_every == 0:  # never keep a checkpoint whose losses were not looked at
+            if done % settings.log_every == 0 or done == end:
                 values = meter.take(accelerator)
                 log(done, values)
                 bar(done, values)
             if saves:
+                meter.check()  # never keep a checkpoint whose losses were not looked at
                 if main:
                     save_checkpoint(settings.out / CHECKPOINT, {"step": done, "task": task.state()})
                     sheet = settings.sheet_every > 0 and (done % settings.sheet_every == 0 or done == end)
@@ -171,20 +172,30 @@ class Meter:
             new = value.detach().float() if isinstance(value, Tensor) else torch.tensor(float(value))
             self.sums[key] = self.sums[key] + new if key in self.sums else new
 
+    def check(self) -> None:
+        """Raise NonFiniteError if a value since the last `take` was not finite in this process."""
+        for key, value in self.sums.items():
+            check_finite(key, float(value))
+
     def take(self, accelerator: Any) -> dict[str, float]:
         """The means over steps and processes, and `seconds` a step; starts anew. Raises NonFiniteError."""
         means = {}
         for key, value in self.sums.items():
             mean = accelerator.reduce(value.to(accelerator.device), reduction="mean") / self.count
             means[key] = float(mean)
-            if not math.isfinite(means[key]):
-                raise NonFiniteError(
-                    f"Training diverged: {key} is {means[key]}. The last checkpoint is good: "
-                    "resume from it with a lower learning rate."
-                )
+            check_finite(key, means[key])
         means["seconds"] = (time.monotonic() - self.since) / max(1, self.count)
         self.sums, self.count, self.since = {}, 0, time.monotonic()
         return means
+
+
+def check_finite(key: str, value: float) -> None:
+    """Raise NonFiniteError for NaN and infinity."""
+    if not math.isfinite(value):
+        raise NonFiniteError(
+            f"Training diverged: {key} is {value}. The last checkpoint is good: "
+            "resume from it with a lower learning rate."
+        )
 
 
 class Ema:
