@@ -99,7 +99,7 @@ def generate_tab(gr: Any, studio: Studio, preset: str, page: Any) -> None:
         show_progress_on=report,
         **ONE_JOB,
     )
-    stop.click(lambda: "Cancelled: what was finished stays.", None, report, cancels=[job], queue=False)
+    _stops(stop, job, report)
     gr.on(
         [page.load, which.change],
         sentences(gr, lambda preset: studio.thumbnails(preset, "")),
@@ -182,7 +182,14 @@ def walk_tab(gr: Any, studio: Studio, preset: str) -> None:
 
     inputs = [a, seed_a, b, seed_b, steps, truncation]
     job = go.click(sentences(gr, run), inputs, [film, status], show_progress_on=status, **ONE_JOB)
-    stop.click(lambda: "Cancelled.", None, status, cancels=[job], queue=False)
+    _stops(stop, job, status)
+
+
+def _stops(button: Any, job: Any, report: Any) -> None:
+    """`button` cancels `job`. `report` says so once the job has really ended and its button takes clicks again;
+    a function of the click itself would run before that (gradio does not wait for a cancellation)."""
+    button.click(None, cancels=[job], queue=False)
+    job.failure(lambda: "Stopped: what was finished stays.", None, report, queue=False)
 
 
 def sentences(gr: Any, work: Callable[..., Any]) -> Callable[..., Any]:

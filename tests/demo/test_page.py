@@ -150,14 +150,16 @@ def test_cancel_keeps_what_was_finished(visit: Visit, studio: TinyStudio) -> Non
     studio.gate = threading.Event()
     page = visit()
     try:
-        generate(page, "207", count=5)
+        generate(page, "207", count=16)
         page.wait_for_selector("#pictures img")
-        page.click("#cancel")
-        report_says(page, "#report", "Cancelled")
+        with page.expect_request("**/cancel"):
+            page.click("#cancel")
+        page.wait_for_timeout(1000)  # the server has the request before the job can go on
     finally:
         studio.gate.set()
         studio.gate = None
-    assert page.locator("#pictures img").count() < 5
+    report_says(page, "#report", "Stopped")
+    assert page.locator("#pictures img").count() < 16
     generate(page, "goldfish", count=1)  # the queue is free again
     page.get_by_text("001_goldfish_seed0").first.wait_for()
 
