@@ -181,11 +181,12 @@ class _Runner:
             return replace(line, missing=row.note)
         line = self._cost(line, row.preset, row.with_decoder, paper=True)
         if row.note and row.note_name not in self.options.weights:
-            return replace(line, missing=row.note)
+            return replace(line, missing=f"{row.note}. {self._wanted(row)}".strip())
         try:
             pipeline = self._load(row.preset, self.options.weights.get(row.note_name, row.with_decoder or ""))
         except UsageError:
-            return replace(line, missing=self._wanted(row))
+            wanted = self._wanted(row) or f"the weights that were given for {row.preset} do not fit"
+            return replace(line, missing=wanted)
         return self._run(line, pipeline, self.options.truncations, rejection=MAX in self.table.columns)
 
     def own_lines(self, basis: Basis) -> list[Line]:
@@ -231,7 +232,7 @@ class _Runner:
                 )
             except UsageError as error:
                 sentences.append(f"{error} Here: --weights {name}=FILE.")
-        return " ".join(sentences) or f"the weights that were given for {row.preset} do not fit"
+        return " ".join(sentences)
 
     def _run(self, line: Line, pipeline: NsbPipeline, grid: Sequence[float], *, rejection: bool) -> Line:
         if self.real is None or self.judges is None:
