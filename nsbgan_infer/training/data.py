@@ -83,7 +83,9 @@ def load_pictures(
 class CropBatches:
     """`batch` windows of `size` pixels a step, each from the next picture of a shuffled order, flipped half the time.
 
-    `rank` of `world` processes sees rows rank, rank + world, ... of the global batch.
+    With `turns` they are also mirrored top to bottom and transposed, half the time each: all eight symmetries of the
+    square (Lim et al. 2017, EDSR, section 4.1, turns likewise). `rank` of `world` processes sees rows rank,
+    rank + world, ... of the global batch.
     """
 
     pictures: Pictures
@@ -91,12 +93,16 @@ class CropBatches:
     size: int
     seed: int
     flip: bool = True
+    turns: bool = False
     rank: int = 0
     world: int = 1
 
     def __call__(self, step: int) -> Tensor:
         """The batch of a step, (B / world, 3, size, size) float32 in [0, 1]."""
-        numbers = torch.rand(self.batch, 3, generator=step_generator(self.seed, step, DATA_STREAM))
+        generator = step_generator(self.seed, step, DATA_STREAM)
+        numbers = torch.rand(self.batch, 3, generator=generator)
+        if self.turns:  # drawn after the others, so that these stay what they are without turns
+            numbers = torch.cat([numbers, torch.rand(self.batch, 2, generator=generator)], dim=1)
         rows = range(self.rank, self.batch, self.world)
         windows = [self._window(step * self.batch + row, numbers[row].tolist()) for row in rows]
         return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float().div_(255)
@@ -106,7 +112,11 @@ class CropBatches:
         top = int(numbers[0] * (pixels.shape[0] - self.size + 1))
         left = int(numbers[1] * (pixels.shape[1] - self.size + 1))
         window = pixels[top : top + self.size, left : left + self.size]
-        return window[:, ::-1] if self.flip and numbers[2] < 0.5 else window
+        if self.flip and numbers[2] < 0.5:
+            window = window[:, ::-1]
+        if self.turns and numbers[3] < 0.5:
+            window = window[::-1]
+        return window.swapaxes(0, 1) if self.turns and numbers[4] < 0.5 else window
 
     def _picture(self, position: int) -> int:
         """The picture at a position of the endless order: a new permutation for every epoch."""

@@ -52,7 +52,8 @@ class DecoderSettings:
 
     `arch` is a row of NETWORKS, `blocks` and `channels` (0: as in the row) make it narrower; `data` are folders, ZIPs
     or tar shards. `crop` is the side of the low-band window, `square` > 0 prepares pictures as central squares of
-    that size. `start` continues from the weights of another run (not a resume: the schedule begins anew).
+    that size. `turns` adds quarter turns and vertical mirrors to the flips. `start` continues from the weights of
+    another run (not a resume: the schedule begins anew).
     """
 
     loop: LoopSettings
@@ -66,6 +67,7 @@ class DecoderSettings:
     crop: int = 24
     square: int = 0
     flip: bool = True
+    turns: bool = False
     pixel_loss: PixelLoss = "l1"
     optimiser: OptimiserName = "adam"
     lr: float = 5e-4
@@ -119,6 +121,7 @@ def open_batches(settings: DecoderSettings, size: int, accelerator: Any) -> Crop
         size,
         settings.loop.seed,
         flip=settings.flip,
+        turns=settings.turns,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )

@@ -50,6 +50,12 @@ L1_TABLE: dict[str, dict[str, Row]] = {
         "small": (0, "windows of the original pictures: more of them, and sharper"),
         "tiny": (0, "as small"),
     },
+    "turns": {
+        "paper": (False, "not mentioned"),
+        "authors": (True, "code: all eight for P; none for W, against its configuration"),
+        "small": (True, "887 pictures are few; as EDSR (arXiv:1707.02921, section 4.1)"),
+        "tiny": (False, "a first try"),
+    },
     "optimiser": {
         "paper": ("adam", "C.2"),
         "authors": ("adam", "code"),
