@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from nsbgan_infer.errors import UsageError
@@ -37,6 +39,22 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UsageError("This GPU does not compute in bf16: use --dtype fp32.")
     return DTYPES[name]
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether `device` has instructions for bf16, or the vectors to stand in for them. A CPU without them is ten times
+    slower in bf16 than in fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type != "cpu" or _cpu_computes_bf16()
+
+
+@cache
+def _cpu_computes_bf16() -> bool:
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a build without oneDNN
+        return False
 
 
 def dtype_name(dtype: torch.dtype) -> str:

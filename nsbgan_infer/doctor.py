@@ -42,11 +42,12 @@ def _devices(problems: list[str]) -> dict[str, Any]:
     try:
         import torch
 
-        from nsbgan_infer.devices import pick_device
+        from nsbgan_infer.devices import computes_bf16, pick_device
     except (ImportError, OSError) as error:  # OSError: a library of torch that does not load
         problems.append(f"torch cannot be imported ({error}): install it again.")
         return {"torch": None, "auto": None, "threads": None, "found": []}
-    found: list[dict[str, Any]] = [{"name": "cpu", "what": f"{os.cpu_count()} cores", "memory": None}]
+    cpu = f"{os.cpu_count()} cores, {'bf16 and fp32' if computes_bf16(torch.device('cpu')) else 'fp32 only'}"
+    found: list[dict[str, Any]] = [{"name": "cpu", "what": cpu, "memory": None}]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         facts = torch.cuda.get_device_properties(index)
         found.append({"name": f"cuda:{index}", "what": facts.name, "memory": facts.total_memory})

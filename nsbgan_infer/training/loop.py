@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from nsbgan_infer.convert import read_pickle
+from nsbgan_infer.devices import computes_bf16, pick_device
 from nsbgan_infer.errors import CheckpointError, NonFiniteError, UsageError, missing_extra
 from nsbgan_infer.files import atomic_path, read_json, writable_folder, write_json
 
@@ -35,9 +37,10 @@ MAY_DIFFER = ("out", "data", "device", "log_every", "save_every", "sheet_every",
 @dataclass(frozen=True)
 class LoopSettings:
     """`out` is the run folder, `steps` the length of the whole run (schedules depend on it), `seed` that of all
-    randomness. `precision` bf16 means autocast with fp32 weights. Every `log_every` steps a line is logged, every
-    `save_every` the run can be resumed from, every `sheet_every` (0: never) a sheet of pictures is written.
-    `stop_after` (0: none) ends this call early at that step, to be resumed later; `quiet` hides the progress bar.
+    randomness. `precision` bf16 means autocast with fp32 weights (plain fp32 where the device has no bf16). Every
+    `log_every` steps a line is logged, every `save_every` the run can be resumed from, every `sheet_every` (0: never)
+    a sheet of pictures is written. `stop_after` (0: none) ends this call early at that step, to be resumed later;
+    `quiet` hides the progress bar.
     """
 
     out: Path
@@ -86,8 +89,6 @@ def make_accelerator(device: str) -> Any:
         from accelerate import Accelerator
     except ImportError:
         raise missing_extra("accelerate", "train", "Training") from None
-    from nsbgan_infer.devices import pick_device
-
     chosen = pick_device(device)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
@@ -95,8 +96,9 @@ def make_accelerator(device: str) -> Any:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast for `precision` bf16, else a context that does nothing. Weights and sums of losses stay fp32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """bf16 autocast for `precision` bf16 on a device that computes it, else a context that does nothing. Weights and
+    sums of losses stay fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and computes_bf16(device))
 
 
 @torch.no_grad()
@@ -131,6 +133,8 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
     written = json_ready(record)
     if main:
         check_record(settings.out, written)
+        if settings.precision == "bf16" and not settings.quiet and not computes_bf16(accelerator.device):
+            print("This device has no instructions for bf16, so the run computes in fp32.", file=sys.stderr)
     accelerator.wait_for_everyone()
     start = resume(task, settings.out, accelerator.device)
     end = min(settings.steps, settings.stop_after or settings.steps)

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from nsbgan_infer.devices import computes_bf16
 from nsbgan_infer.errors import UsageError
 
 OptimiserName = Literal["adam", "muon"]
@@ -101,11 +102,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrices: Tensor, *, iterations: int = 5) -> Tensor:
-    """(N, rows, columns) -> the same shape, all singular values moved into about 0.7 to 1.2 (in bf16, as published)."""
+    """(N, rows, columns) -> the same shape, all singular values moved into about 0.7 to 1.2 (in bf16, as published,
+    where the device computes it)."""
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[-2] > matrices.shape[-1]
     x: Tensor = matrices.mT if tall else matrices
-    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    dtype = torch.bfloat16 if computes_bf16(matrices.device) else torch.float32
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(iterations):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nsbgan_infer.components import load_component, save_component
+from nsbgan_infer.devices import computes_bf16
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.samplers.lean import COARSE, LeanGenerator
 from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler, gain, normalised
@@ -116,7 +117,8 @@ class RedrawTask:
                 f"{settings.data} has {len(self.data.classes)} classes, fewer than {settings.groups} groups."
             )
         self.by_class = [torch.nonzero(self.data.labels == k).flatten() for k in range(len(self.data.classes))]
-        frozen = torch.bfloat16 if settings.loop.precision == "bf16" else torch.float32
+        halved = settings.loop.precision == "bf16" and computes_bf16(self.device)
+        frozen = torch.bfloat16 if halved else torch.float32
         self.trunk = LiteTrunk().to(self.device, frozen, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.codes = kept_codes(settings.loop.out / CODES, self.data, self.trunk, settings.code_dim)
         with torch.random.fork_rng(devices=[]):

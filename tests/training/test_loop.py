@@ -19,8 +19,18 @@ from torch import Tensor, nn
 
 from nsbgan_infer.errors import CheckpointError, ImageFileError, NonFiniteError, UsageError
 from nsbgan_infer.sources import open_source
+from nsbgan_infer.training import loop as loops
+from nsbgan_infer.training import optimisers
 from nsbgan_infer.training.data import CropBatches, Pictures, Prefetched, load_pictures
-from nsbgan_infer.training.loop import CHECKPOINT, Ema, LoopSettings, make_accelerator, run_loop, step_generator
+from nsbgan_infer.training.loop import (
+    CHECKPOINT,
+    Ema,
+    LoopSettings,
+    autocast,
+    make_accelerator,
+    run_loop,
+    step_generator,
+)
 from nsbgan_infer.training.optimisers import make_optimiser, orthogonalised, set_rate
 from nsbgan_infer.training.overrides import apply_overrides, read_overrides
 from nsbgan_infer.training.schedules import Schedule
@@ -213,6 +223,21 @@ def test_overrides_that_cannot_work(tmp_path: Path, text: str, message: str) -> 
         read_overrides(tmp_path / "absent.toml")
 
 
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_bf16_falls_back_where_the_device_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], has_bf16: bool
+) -> None:
+    for module in (loops, optimisers):
+        monkeypatch.setattr(module, "computes_bf16", lambda device: has_bf16)
+    with autocast(torch.device("cpu"), "bf16"):
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == (torch.bfloat16 if has_bf16 else torch.float32)
+    settings = loop(tmp_path, precision="bf16", quiet=False)
+    run_loop(Walk(0), settings, Record(settings), make_accelerator("cpu"))
+    assert ("computes in fp32" in capsys.readouterr().err) != has_bf16
+    rounded = orthogonalised(torch.randn(1, 8, 8))
+    assert torch.equal(rounded, rounded.bfloat16().float()) == has_bf16
+
+
 def test_orthogonalised_moves_singular_values_near_one() -> None:
     torch.manual_seed(0)
     for shape in ((4, 16, 144), (2, 40, 8)):
@@ -258,11 +283,11 @@ def test_muon_applies_adam_to_the_rest() -> None:
 
 
 def numbered(count: int = 5, size: int = 12) -> Pictures:
-    """Picture i is i everywhere in red, the column in green."""
+    """Picture i is i everywhere in red, the column in green, the row in blue."""
 
     def get(i: int) -> Any:
         pixels = np.zeros((size, size + i, 3), np.uint8)
-        pixels[..., 0], pixels[..., 1] = i, np.arange(size + i)
+        pixels[..., 0], pixels[..., 1], pixels[..., 2] = i, np.arange(size + i), np.arange(size)[:, None]
         return pixels
 
     return Pictures(tuple(map(str, range(count))), get)
@@ -290,6 +315,15 @@ def test_windows_flip_in_both_ways_and_reach_every_border() -> None:
     assert set(slopes.tolist()) == {-1.0, 1.0} and green.min() == 0 and green.max() == 11
     plain = replace(batches, flip=False)(0)[:, 1, 0].mul(255).round()
     assert set((plain[:, 1] - plain[:, 0]).tolist()) == {1.0}
+
+
+def test_turns_give_all_eight_symmetries_of_the_same_windows() -> None:
+    batches = CropBatches(numbered(1), batch=128, size=8, seed=0)
+    turned = replace(batches, turns=True)(0).mul(255).round()
+    right, down = turned[:, 1:, 0, 1] - turned[:, 1:, 0, 0], turned[:, 1:, 1, 0] - turned[:, 1:, 0, 0]
+    assert len({(*a, *b) for a, b in zip(right.tolist(), down.tolist(), strict=True)}) == 8
+    plain = batches(0).mul(255).round()
+    assert torch.equal(turned.flatten(2).sort().values, plain.flatten(2).sort().values)
 
 
 def test_prefetching_changes_nothing() -> None:
