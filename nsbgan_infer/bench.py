@@ -331,16 +331,29 @@ def _cpu_name() -> str:
 
 def _memory_of(name: str) -> float:
     """Peak memory in MiB of this process after one image by path `name`."""
-    import resource
-
     device = torch.device("cpu")
     if name == "wheel512":
         _run(Path(name, "wheel", "fp32", "", (("2 samplers", wheel_biggan(512, device, 1)),)))
     elif name == "nsb512":
         sampler, decoder = random_biggan(256), random_decoder(FAST)
         _run(Path(name, "eager", "fp32", FAST, (_sample(sampler, 1), ("3", WaveletEncoder(1)), ("4", decoder))))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return peak_memory()
+
+
+def peak_memory() -> float:
+    """The most memory in MiB that this process has held so far.
+
+    Linux's own figure (VmHWM) where there is one: `ru_maxrss` of a process begins at the peak of the one that started
+    it.
+    """
+    try:
+        with open("/proc/self/status") as file:  # noqa: PTH123 - no file of ours
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / (1 << 10)
+    except (OSError, StopIteration):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 if __name__ == "__main__":

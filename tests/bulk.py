@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from nsbgan_infer import runs
+from nsbgan_infer.bench import peak_memory
 from nsbgan_infer.images import Recipe
 from nsbgan_infer.pipeline import Output, Request
 from nsbgan_infer.sinks import Encoding, SinkName
@@ -82,18 +82,18 @@ def child(line: int, plan: runs.Plan, folder: Path) -> int | None:
 
 def measure_memory(folder: Path, answers: Any) -> None:
     torch.set_num_threads(1)
-    peaks: dict[int, int] = {}
+    peaks: dict[int, float] = {}
 
     def note(done: int, _total: int) -> None:
-        peaks[done] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peaks[done] = peak_memory()
 
     plan = runs.Plan((1,), 10_000, SIDE, batch_size=50, encoding=Encoding("npz"))
     runs.run(plan, folder, make, progress=note)
-    answers.put((peaks[1000], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    answers.put((peaks[1000], peak_memory()))
 
 
-def measured_memory(folder: Path) -> tuple[int, int]:
-    """The peak memory (KiB) of a process after 1,000 and after 10,000 images."""
+def measured_memory(folder: Path) -> tuple[float, float]:
+    """The peak memory (MiB) of a process after 1,000 and after 10,000 images."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     answers = context.SimpleQueue()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -142,6 +144,14 @@ def test_the_wheel_draws_a_finite_picture_that_is_not_flat() -> None:
         picture = wheel_biggan(256, CPU, 1)(None)
     assert picture.shape == (1, 3, 256, 256)
     assert picture.isfinite().all()
+
+
+def test_peak_memory_is_a_process_of_its_own() -> None:
+    held = torch.ones(1 << 28)  # 1 GiB
+    command = "from nsbgan_infer.bench import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1000 < bench.peak_memory()
+    assert held.min() == 1
 
 
 @pytest.mark.slow
