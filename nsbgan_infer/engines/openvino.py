@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nsbgan_infer.components import Component, component_config, weights_sha256
 from nsbgan_infer.engines.baked import BakedBigGAN
@@ -104,6 +105,26 @@ def traced(graph: Graph, tensors: list[Tensor]) -> Any:
         warnings.simplefilter("ignore")  # tracing is deprecated, and warns of every shape that is a number
         script = torch.jit.trace(graph.module, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
         return _openvino().convert_model(script, example_input=tuple(tensors))
+
+
+def any_batch(module: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor]:
+    """`module` as a function of one tensor (B, ...) with any B and the other sides of `example`, in fp32.
+
+    For a network without a component's configuration and weights file, so the compiled form is not kept (0.5 s for an
+    EfficientNet-Lite). Raises MissingExtraError where OpenVINO is not installed.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.trace(module, (example,), check_trace=False)  # type: ignore[no-untyped-call]
+        model = _openvino().convert_model(script, example_input=(example,), input=[(-1, *example.shape[1:])])
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
+    request = _openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    def run(x: Tensor) -> Tensor:
+        results = request.infer([x.detach().contiguous().numpy()], share_inputs=True, share_outputs=True)
+        return torch.from_numpy(results[0]).clone()  # the request writes its next result to the same place
+
+    return run
 
 
 def _state_hash(part: Component) -> str:

@@ -7,10 +7,11 @@ All are frozen, in eval mode, and see the whole picture resized with antialiasin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -25,6 +26,7 @@ from nsbgan_infer.errors import CheckpointError, missing_extra
 # and deviation. The package names neither; its README shows ImageNet's for the EfficientNets that it descends from.
 LITE_MEAN, LITE_DEVIATION = (127 / 255,) * 3, (128 / 255,) * 3
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MANY = 64  # pictures
 LITE_SIZES = {"efficientnet-lite0": 224, "efficientnet-lite2": 260}
 
 
@@ -97,9 +99,11 @@ class LiteClassifier(nn.Module):
         *,
         mean: Sequence[float] = LITE_MEAN,
         deviation: Sequence[float] = LITE_DEVIATION,
+        pooled: Pooled | None = None,
     ) -> None:
         super().__init__()
         self.network, self.info, self.size = network, info, size
+        self.pooled = pooled or Pooled(network)
         self.mean = nn.Buffer(torch.tensor(mean).view(1, 3, 1, 1))
         self.deviation = nn.Buffer(torch.tensor(deviation).view(1, 3, 1, 1))
         self.eval().requires_grad_(False)
@@ -110,8 +114,50 @@ class LiteClassifier(nn.Module):
         net: Any = self.network
         x = resize_bicubic(to_8_bit(pictures.to(net._fc.weight.device)), self.size)
         x = ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
-        pooled = net.extract_features(x).mean((2, 3))  # (B, 1280)
-        return Scores(pooled, net._fc(pooled))
+        features = self.pooled(x)  # (B, 1280)
+        return Scores(features, net._fc(features))
+
+
+class Pooled(nn.Module):
+    """An EfficientNet-Lite up to its pooled features: (B, 3, S, S) -> (B, 1280)."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean of the last maps over the picture."""
+        features: Tensor = self.network.extract_features(x).mean((2, 3))
+        return features
+
+
+class PooledInBulk(Pooled):
+    """The same, run by OpenVINO once 64 pictures on the CPU have shown that there are many, where it is installed.
+
+    Three times as fast on two cores, for half a second of compiling; features differ by 1e-6.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__(network)
+        self.seen = 0
+        self.run: Callable[[Tensor], Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean of the last maps over the picture."""
+        self.seen += len(x)
+        if self.run is None and self.seen > MANY and x.device.type == "cpu" and find_spec("openvino"):
+            from nsbgan_infer.engines.openvino import any_batch
+
+            self.run = any_batch(Pooled(self.network), x)
+        return super().forward(x) if self.run is None or x.device.type != "cpu" else self.run(x)
+
+
+def in_bulk(judge: LiteClassifier) -> LiteClassifier:
+    """The same classifier for judging thousands of pictures: see `PooledInBulk`."""
+    mean, deviation = judge.mean.flatten().tolist(), judge.deviation.flatten().tolist()
+    return LiteClassifier(
+        judge.network, judge.info, judge.size, mean=mean, deviation=deviation, pooled=PooledInBulk(judge.network)
+    )
 
 
 def load_lite0() -> LiteClassifier:

@@ -20,6 +20,7 @@ from nsbgan_infer.evaluation.diversity import PatchSets, mean_ms_ssim, swd
 from nsbgan_infer.evaluation.features import (
     Classifier,
     ClassifierInfo,
+    in_bulk,
     load_lite0,
     load_lite2,
     with_imagenet_colours,
@@ -144,10 +145,10 @@ def load_judges(
     wanted = {MEASURES[m].judge for m in measures}
     loaders: dict[str, Callable[[], Any]] = {
         "inception": lambda: load_fid_inception(inception),
-        "lite0": load_lite0,
-        "lite2": load_lite2,
-        "lite0-imagenet": lambda: with_imagenet_colours(load_lite0()),
-        "lite2-imagenet": lambda: with_imagenet_colours(load_lite2()),
+        "lite0": lambda: in_bulk(load_lite0()),
+        "lite2": lambda: in_bulk(load_lite2()),
+        "lite0-imagenet": lambda: in_bulk(with_imagenet_colours(load_lite0())),
+        "lite2-imagenet": lambda: in_bulk(with_imagenet_colours(load_lite2())),
     }
     return {name: load().to(device or "cpu") for name, load in loaders.items() if name in wanted}
 

@@ -20,7 +20,7 @@ from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import ImageFileError, UsageError
-from nsbgan_infer.evaluation.features import Classifier, load_lite0, load_lite2
+from nsbgan_infer.evaluation.features import Classifier, in_bulk, load_lite0, load_lite2
 from nsbgan_infer.evaluation.frechet import Moments, frechet_distance
 from nsbgan_infer.sources import ImageSource, to_tensor
 
@@ -194,7 +194,7 @@ def _judges(decoders: Sequence[Decoder]) -> dict[str, Classifier]:
     """Lite0, and Lite2 as the judge that no training saw, where a decoder is. Raises MissingExtraError."""
     places = {_place(decoder)[0] for decoder in decoders}
     device = next((d for d in places if d.type != "cpu"), torch.device("cpu"))
-    return {"lite0": load_lite0().to(device), "lite2": load_lite2().to(device)}
+    return {"lite0": in_bulk(load_lite0()).to(device), "lite2": in_bulk(load_lite2()).to(device)}
 
 
 def _batches(source: ImageSource, batch: int) -> Iterator[Tensor]:

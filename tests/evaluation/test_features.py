@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from PIL import Image
 
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.evaluation.features import (
+    MANY,
+    LiteClassifier,
+    PooledInBulk,
+    in_bulk,
     load_lite0,
     load_lite2,
     resize_bicubic,
@@ -46,6 +51,23 @@ def test_most_real_pictures_are_recognised(shared_data: Path, name: str) -> None
     assert torch.allclose(scores.probabilities.sum(1), torch.ones(12), atol=1e-5)
     right = scores.logits.argmax(1) == torch.tensor([c if c is not None else -1 for c in source.classes[:12]])
     assert right.float().mean() >= 0.75
+
+
+@pytest.mark.parametrize("load", [load_lite0, lambda: with_imagenet_colours(load_lite2())])
+def test_many_pictures_are_judged_by_openvino_alike(load: Callable[[], LiteClassifier]) -> None:
+    pytest.importorskip("openvino", reason="judging in bulk needs the extra openvino")
+    plain = load()
+    bulk = in_bulk(plain)
+    assert isinstance(bulk.pooled, PooledInBulk) and bulk.info == plain.info
+    pictures = torch.rand(3, 3, 48, 64, generator=torch.Generator().manual_seed(2))
+    few = bulk(pictures)
+    assert bulk.pooled.run is None and torch.equal(few.features, plain(pictures).features)
+    bulk.pooled.seen = MANY
+    for batch in (pictures, pictures[1:2]):  # any batch size, one compiled network
+        found, expected = bulk(batch), plain(batch)
+        assert bulk.pooled.run is not None
+        assert torch.allclose(found.features, expected.features, atol=1e-5)
+        assert torch.allclose(found.logits, expected.logits, atol=1e-4)
 
 
 def test_a_row_depends_on_its_picture_alone() -> None:
