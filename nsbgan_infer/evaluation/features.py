@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +66,9 @@ class Classifier(Protocol):
     def info(self) -> ClassifierInfo: ...
 
     def __call__(self, pictures: Tensor) -> Scores: ...
+
+
+Judge = TypeVar("Judge", bound=Classifier)
 
 
 def to_8_bit(pictures: Tensor) -> Tensor:
@@ -152,8 +155,10 @@ class PooledInBulk(Pooled):
         return super().forward(x) if self.run is None or x.device.type != "cpu" else self.run(x)
 
 
-def in_bulk(judge: LiteClassifier) -> LiteClassifier:
-    """The same classifier for judging thousands of pictures: see `PooledInBulk`."""
+def in_bulk(judge: Judge) -> Judge | LiteClassifier:
+    """The same classifier for judging thousands of pictures: see `PooledInBulk`. One of another make as it is."""
+    if not isinstance(judge, LiteClassifier):
+        return judge
     mean, deviation = judge.mean.flatten().tolist(), judge.deviation.flatten().tolist()
     return LiteClassifier(
         judge.network, judge.info, judge.size, mean=mean, deviation=deviation, pooled=PooledInBulk(judge.network)

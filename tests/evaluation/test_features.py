@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.evaluation.features import (
     MANY,
+    ClassifierInfo,
     LiteClassifier,
     PooledInBulk,
+    Scores,
     in_bulk,
     load_lite0,
     load_lite2,
@@ -68,6 +71,17 @@ def test_many_pictures_are_judged_by_openvino_alike(load: Callable[[], LiteClass
         assert bulk.pooled.run is not None
         assert torch.allclose(found.features, expected.features, atol=1e-5)
         assert torch.allclose(found.logits, expected.logits, atol=1e-4)
+
+
+def test_a_judge_of_another_make_is_left_as_it_is() -> None:
+    class Mine:
+        info = ClassifierInfo("mine", 3, "none", "none")
+
+        def __call__(self, pictures: Tensor) -> Scores:
+            return Scores(pictures.mean((2, 3)), pictures.mean((2, 3)))
+
+    mine = Mine()
+    assert in_bulk(mine) is mine
 
 
 def test_a_row_depends_on_its_picture_alone() -> None:
