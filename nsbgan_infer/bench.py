@@ -1,7 +1,7 @@
 """Timing of whole paths, `nsbgan bench`: ours against the wheel's own BigGAN, all in one process, round by round.
 
 Every round times each path once, one after the other, so that what disturbs the machine disturbs all of them; ratios
-are taken within a round and reported as their median and quartiles. Memory is the peak of a fresh process for each
+are taken within a round and reported as their median and quartiles. Memory is the peak of fresh processes for each
 path. Samplers have random weights of the real sizes, which take the same time; decoders those that ship, where they do.
 """
 
@@ -98,7 +98,8 @@ def measure(
         extra["overhead_share"] = overhead_shares(best, images)
     peaks = memory_peaks(say) if memory and device.type == "cpu" else {}
     if peaks:
-        extra["memory_nsb512_over_wheel512"] = [peaks["nsb512"] / peaks["wheel512"]]
+        pairs = zip(peaks["nsb512"], peaks["wheel512"], strict=True)
+        extra["memory_nsb512_over_wheel512"] = [ours / theirs for ours, theirs in pairs]
     rows, found = report(timings, extra)
     small = {k: round(1000 * spread(v)[0], 3) for k, v in baselines(rounds).items()}
     rate = {k: round(matrix_rate(device, d) / 1e9, 1) for k, d in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
@@ -109,7 +110,7 @@ def measure(
         **found,
         "rows": rows,
         "baselines_ms": small,
-        "memory_mib": {k: round(v) for k, v in peaks.items()},
+        "memory_mib": {k: round(spread(v)[0]) for k, v in peaks.items()},
     }
 
 
@@ -217,16 +218,19 @@ def overhead_shares(path: Path, images: int) -> list[float]:
     return [max(0.0, (whole - alone) / whole)]
 
 
-def memory_peaks(say: Say) -> dict[str, float]:
-    """Peak memory in MiB of a fresh process that makes one image by each path in eager fp32."""
-    peaks = {}
-    for name in MEMORY_PATHS:
+def memory_peaks(say: Say, repeats: int = 3) -> dict[str, list[float]]:
+    """Peak memory in MiB of fresh processes that make one image by each path in eager fp32.
+
+    Several times, in turn: where threads and blocks come to lie moves a peak by 10 % from one process to the next.
+    """
+    peaks: dict[str, list[float]] = {name: [] for name in MEMORY_PATHS}
+    for name in MEMORY_PATHS * repeats:
         say(f"memory of {name}")
         command = [sys.executable, "-m", "nsbgan_infer.bench", name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise WorkError(f"The process that measures the memory of {name} failed: {done.stderr.strip()[-300:]}")
-        peaks[name] = float(done.stdout.split()[-1])
+        peaks[name].append(float(done.stdout.split()[-1]))
     return peaks
 
 

@@ -36,11 +36,12 @@ def tiny_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     def wheel(resolution: int, device: torch.device, batch: int) -> Callable[[Any], torch.Tensor]:
         return lambda _none: torch.rand(batch, 3, resolution, resolution).sin()
 
+    peaks = {"torch alone": [1.0, 1.0], "wheel512": [10.0, 20.0], "nsb512": [5.0, 10.0]}
     monkeypatch.setattr(bench, "random_biggan", tiny_biggan)
     monkeypatch.setattr(bench, "random_decoder", lambda name: tiny_decoder(name))
     monkeypatch.setattr(bench, "wheel_biggan", wheel)
     monkeypatch.setattr(bench, "CPU_ENGINES", bench.CPU_ENGINES[:1])
-    monkeypatch.setattr(bench, "memory_peaks", lambda say: {"torch alone": 1.0, "wheel512": 10.0, "nsb512": 5.0})
+    monkeypatch.setattr(bench, "memory_peaks", lambda say: peaks)
     monkeypatch.setattr(Baseline, "rows", lambda self: {"nothing": lambda: None})
 
 
@@ -156,5 +157,5 @@ def test_peak_memory_is_a_process_of_its_own() -> None:
 
 @pytest.mark.slow
 def test_memory_of_each_path_is_measured_in_its_own_process() -> None:
-    peaks = bench.memory_peaks(lambda _: None)
-    assert peaks["torch alone"] < peaks["nsb512"] < peaks["wheel512"]
+    peaks = bench.memory_peaks(lambda _: None, repeats=2)
+    assert max(peaks["torch alone"]) < min(peaks["nsb512"]) and max(peaks["nsb512"]) < min(peaks["wheel512"])
