@@ -27,7 +27,7 @@ def command(
     """Write the sampler and the decoders as ONNX files.
 
     Decoders of several sizes get a file each; export.json lists inputs and shapes. The encoder between them is a
-    wavelet or Gaussian low pass without weights: see the README.
+    wavelet or Gaussian low pass without weights: see docs/concepts.md.
     """
     from nsbgan_infer.engines.onnx import export_pipeline, find_runner, need
     from nsbgan_infer.files import writable_folder
