@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises WorkError when the disk is full or the folder vanished; nothing half-written stays.
     """
+    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"  # named before it is made: Ctrl-C may come between
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise WorkError(f"Cannot write {path}: {error.strerror or error}.") from error
-    os.close(handle)
-    part = Path(name)
-    try:
+        part.open("xb").close()
+        mode = part.stat().st_mode
         yield part
-        part.chmod(0o666 & ~_UMASK)
+        part.chmod(mode)  # some writers (safetensors) put a file there that only its owner reads
         part.replace(path)
     except OSError as error:
         raise WorkError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # never made, or moved to `path`
+            part.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -96,12 +94,3 @@ def writable_folder(path: Path, *, what: str = "output folder") -> Path:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"Cannot write to the {what} {path}: {reason}. Choose another.") from error
     return path
-
-
-def _read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _read_umask()  # read once: reading sets it for a moment, which two threads must not do at the same time

@@ -62,14 +62,37 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert file.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.bin"]
 
 
+def test_ctrl_c_just_after_the_file_is_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, opened = [], Path.open
+
+    def interrupted(self: Path, mode: str = "r") -> None:
+        opened(self, mode).close()
+        made.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "x.bin"):
+        pass
+    assert len(made) == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "file" / "x.bin", tmp_path / "missing" / "x.bin", tmp_path / ("n" * 300)):
+        with pytest.raises(WorkError, match="Cannot write"):
+            write_bytes(path, b"new")
+
+
 def test_a_new_file_replaces_the_old_one_whole_and_takes_the_usual_mode(tmp_path: Path) -> None:
     file, usual = tmp_path / "x.bin", tmp_path / "usual"
     write_bytes(file, b"old")
     with file.open("rb") as reader:
         write_bytes(file, b"new")
         assert reader.read() == b"old"
-    usual.write_bytes(b"")
     assert file.read_bytes() == b"new"
+    with atomic_path(file) as part:
+        part.chmod(0o600)
+    usual.write_bytes(b"")
     assert stat.S_IMODE(file.stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
 
 

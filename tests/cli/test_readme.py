@@ -41,8 +41,9 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 
 def shell_lines(text: str) -> list[str]:
-    """The lines of the fenced blocks without a language that are commands."""
-    lines = [line.strip() for language, block in blocks(text) if not language for line in block.splitlines()]
+    """The commands in the fenced blocks without a language; one that a backslash continues is one line."""
+    joined = [re.sub(r" *\\\n *", " ", block) for language, block in blocks(text) if not language]
+    lines = [line.strip() for block in joined for line in block.splitlines()]
     return [line for line in lines if line.startswith(("nsbgan ", "python ", "pip "))]
 
 
