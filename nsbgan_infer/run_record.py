@@ -12,6 +12,7 @@ from typing import Any
 
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.files import read_json
+from nsbgan_infer.registry import manifest
 
 # settings that say where and how a run ran, not what was trained
 WHERE = ("out", "device", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
@@ -49,7 +50,7 @@ def read_run(folder: Path) -> RunRecord | None:
     else:
         what = f"sampler --form {first.get('form', 'lean')}"
     options = [("data", n) for n in names]
-    options += [(k, _name(first[k])) for k in ("start", "level1") if first.get(k)]
+    options += [(k, _shipped(first[k]) or _name(first[k])) for k in ("start", "level1") if first.get(k)]
     words = " ".join(f"--{k} {shlex.quote(v)}" for k, v in options)
     command = f"nsbgan train {what} {words} --config settings.toml --out RUN"
     return RunRecord(names, command, "\n".join(_toml(settings)), read_log(folder / "log.jsonl"))
@@ -88,3 +89,9 @@ def _toml(settings: Mapping[str, Any], table: str = "") -> Iterator[str]:
 def _name(path: object) -> str:
     """The last part of a path."""
     return re.split(r"[/\\]", str(path).rstrip("/\\"))[-1]
+
+
+def _shipped(path: object) -> str | None:
+    """The name of the weights that ship, if `path` is their file on this or another machine."""
+    found = re.search(r"[/\\]weights[/\\]([^/\\]+)\.safetensors$", str(path))
+    return found[1] if found and found[1] in manifest().get("components", {}) else None

@@ -127,6 +127,7 @@ def test_the_commands_and_the_python_of_a_card_run(what: str, tmp_path: Path, mo
 RUNS = {
     "decoder --arch subband-w": "decoder.train_decoder",
     "decoder --arch esrgan-w --start '{start}'": "adversarial.train_adversarial",
+    "decoder --arch subband-w-sharp --start subband-w": "adversarial.train_adversarial",
     "unet --arch unet-p --level 2 --level1 '{start}'": "unet.train_unet",
     "sampler --name mine": "redraw.train_lean_sampler",
     "sampler --form biggan": "sampler.train_sampler",

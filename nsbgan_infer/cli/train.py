@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from nsbgan_infer.cli.complete import decoder_names
 from nsbgan_infer.cli.options import EXISTING, FOLDER, Decorator, bundled, console_options
 from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
@@ -87,30 +88,38 @@ def command() -> None:
 @command.command("decoder")
 @click.option("--arch", type=click.Choice(ARCHS), default="subband-w", help="What to train.")
 @data_option
-@click.option("--start", type=EXISTING, help="The decoder to begin with; needed by the adversarial ones.")
+@click.option(
+    "--start",
+    metavar="NAME|PATH",
+    shell_complete=decoder_names,
+    help="The decoder to begin with, by name or folder; needed by the adversarial ones.",
+)
 @click.option("--vgg", type=EXISTING, help="VGG-19's weights, for the paper's perceptual distance.")
 @run_options()
 @console_options
 def decoder_command(
-    arch: str, data: tuple[str, ...], start: Path | None, vgg: Path | None, run: Run, console: Console
+    arch: str, data: tuple[str, ...], start: str | None, vgg: Path | None, run: Run, console: Console
 ) -> None:
     """Train a decoder.
 
     resnet-w, resnet-p, subband-w and subband-w-fast learn from the L1 distance. esrgan-w, esrgan-p and subband-w-sharp
-    are the adversarial stage that goes on from --start, a folder of resnet-w, resnet-p or subband-w.
+    are the adversarial stage that goes on from --start, a trained resnet-w, resnet-p or subband-w.
     """
     run.check()
+    from nsbgan_infer.registry import component_path
     from nsbgan_infer.training.adversarial import train_adversarial
     from nsbgan_infer.training.decoder import train_decoder
     from nsbgan_infer.training.decoder_presets import adversarial_settings, decoder_settings
 
     if arch in STARTED_FROM:
         if start is None:
-            raise UsageError(f"{arch} goes on from a trained {STARTED_FROM[arch]}: give its folder with --start.")
+            raise UsageError(
+                f"{arch} goes on from a trained {STARTED_FROM[arch]}: give its folder, or its name, with --start."
+            )
         settings = adversarial_settings(
             run.preset,
             arch=STARTED_FROM[arch],
-            start=start,
+            start=component_path(start, "decoder"),
             data=data,
             out=run.out,
             perceptual_file=str(vgg or ""),
@@ -125,7 +134,7 @@ def decoder_command(
         arch=arch,
         data=data,
         out=run.out,
-        overrides=run.overrides(console, start=str(start) if start else None),
+        overrides=run.overrides(console, start=str(component_path(start, "decoder")) if start else None),
     )
     _report(run, console, lambda: train_decoder(first))
 

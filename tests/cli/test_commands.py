@@ -19,7 +19,7 @@ from nsbgan_infer.components import load_component, save_component
 from nsbgan_infer.images import read_recipe, save_image
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.presets import PRESETS
-from nsbgan_infer.registry import BUILT_IN
+from nsbgan_infer.registry import BUILT_IN, shipped_file
 
 JsonRun = Callable[..., Any]
 
@@ -186,6 +186,18 @@ class TestWeights:
         mixed = load_component(tmp_path / "c.safetensors")
         for m, p in zip(mixed.parameters(), a.parameters(), strict=True):
             torch.testing.assert_close(m, p + 0.25)
+        run("interpolate", "subband-w", "subband-w-sharp", "--alpha", "0.5", "--out", tmp_path / "half.safetensors")
+        l1, gan, half = (
+            load_component(p)
+            for p in (shipped_file("subband-w"), shipped_file("subband-w-sharp"), tmp_path / "half.safetensors")
+        )
+        for m, p, q in zip(half.parameters(), l1.parameters(), gan.parameters(), strict=True):
+            torch.testing.assert_close(m, (p + q) / 2)
+        assert (
+            "Unknown decoder 'subband'"
+            in run("interpolate", "subband", "iwt", "--alpha", "0", "-o", "x", code=2).stderr
+        )
+        assert "No weights of iwt" in run("interpolate", "subband-w", "iwt", "--alpha", "0", "-o", "x", code=2).stderr
         arguments = ["interpolate", tmp_path / "a", tmp_path / "b", "--alpha", "2", "--out", "x"]
         assert "is not in the range" in run(*arguments, code=2).stderr
 
