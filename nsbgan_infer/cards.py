@@ -112,6 +112,8 @@ def _tags(subject: Subject) -> list[str]:
     facts = [component_facts(c) for c in subject.parts.values()]
     tags = ["not-so-big-gan", "nsbgan", subject.kind, *(f["arch"] for f in facts), *(f["basis"] for f in facts)]
     tags.append("super-resolution" if subject.kind == "decoder" else "gan")
+    if subject.kind != "decoder" and _a_class(subject) is not None:
+        tags.append("class-conditional")  # the Hub's task for these is still called unconditional
     return list(dict.fromkeys(map(str, tags)))
 
 

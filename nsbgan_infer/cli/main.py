@@ -136,8 +136,9 @@ def _print_version(ctx: click.Context, _option: click.Parameter, value: bool) ->
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100},
-    epilog="Environment: NSBGAN_CACHE (where fetched weights are kept), NSBGAN_DEBUG=1 (tracebacks), "
-    "NSBGAN_NO_PLUGINS=1 (ignore plug-ins).",
+    epilog="Environment: NSBGAN_CACHE (where fetched weights are kept), NSBGAN_OFFLINE=1 (never use the network), "
+    "NSBGAN_FID_INCEPTION (the file of FID's Inception weights), NSBGAN_NO_PLUGINS=1 (ignore plug-ins), "
+    "NSBGAN_DEBUG=1 (tracebacks).",
 )
 @click.option(
     "--version",
