@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from nsbgan_infer.errors import missing_extra
 from nsbgan_infer.evaluation.sweep import Point, Sweep
 from nsbgan_infer.files import atomic_path, writable_folder
+
+TITLE_WIDTH = 100  # characters
 
 
 def plot_sweeps(sweeps: Sequence[Sweep], path: Path) -> Path:
@@ -38,9 +41,9 @@ def plot_sweeps(sweeps: Sequence[Sweep], path: Path) -> Path:
     score = "IS" if judge == "FID" else judge.replace("FD", "IS")
     axes.set_xlabel(f"{score} (higher is better)")
     axes.set_ylabel(f"{judge} (lower is better)")
-    axes.set_title(
-        f"against {sweeps[0].real}, n = {sweeps[0].n_real}; t: truncation, >: rejection threshold", fontsize=9
-    )
+    title = f"against {sweeps[0].real}, n = {sweeps[0].n_real}; t: truncation, >: rejection threshold"
+    axes.set_title(textwrap.fill(title, TITLE_WIDTH), fontsize=9)
+    axes.margins(x=0.16)  # room for the labels of the last points
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     with atomic_path(path) as part:
@@ -57,5 +60,6 @@ def label(point: Point) -> str:
 def _line(axes: Any, points: Sequence[Point], colour: str, style: str, name: str | None, *, skip: int = 0) -> None:
     """A line through the points; the first `skip` have their labels already."""
     axes.plot([p.score for p in points], [p.fd for p in points], style, color=colour, label=name, markersize=4)
-    for p in points[skip:]:
-        axes.annotate(label(p), (p.score, p.fd), textcoords="offset points", xytext=(5, 4), fontsize=7, color=colour)
+    for number, p in enumerate(points[skip:]):
+        place = (5, -10) if skip and number % 2 else (5, 4)  # thresholds lie close: below and above
+        axes.annotate(label(p), (p.score, p.fd), textcoords="offset points", xytext=place, fontsize=7, color=colour)
