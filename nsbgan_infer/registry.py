@@ -213,6 +213,8 @@ def _load(ref: str, kind: Kind) -> Any:
 def component_path(ref: str, kind: Kind) -> Path:
     """The file or folder with the weights that `ref` means; a repository of the Hub is fetched. Raises as `load_*`."""
     table = entries(kind)
+    if ref in table and table[ref].load:
+        raise CheckpointError(f"No weights of {ref} lie in a file: choose one that has (`nsbgan models`), or a folder.")
     if ref in table:
         return shipped_file(ref)
     if ref.startswith("hf://"):

@@ -111,15 +111,16 @@ def decoder_command(
     from nsbgan_infer.training.decoder import train_decoder
     from nsbgan_infer.training.decoder_presets import adversarial_settings, decoder_settings
 
+    begin = component_path(start, "decoder") if start is not None else None
     if arch in STARTED_FROM:
-        if start is None:
+        if begin is None:
             raise UsageError(
                 f"{arch} goes on from a trained {STARTED_FROM[arch]}: give its folder, or its name, with --start."
             )
         settings = adversarial_settings(
             run.preset,
             arch=STARTED_FROM[arch],
-            start=component_path(start, "decoder"),
+            start=begin,
             data=data,
             out=run.out,
             perceptual_file=str(vgg or ""),
@@ -134,7 +135,7 @@ def decoder_command(
         arch=arch,
         data=data,
         out=run.out,
-        overrides=run.overrides(console, start=str(component_path(start, "decoder")) if start else None),
+        overrides=run.overrides(console, start=str(begin) if begin else None),
     )
     _report(run, console, lambda: train_decoder(first))
 
