@@ -20,7 +20,9 @@ def plot_sweeps(sweeps: Sequence[Sweep], path: Path) -> Path:
     Truncations are joined by a line, rejection thresholds by a dashed one. Raises MissingExtraError without matplotlib.
     """
     try:
+        from matplotlib import colormaps
         from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.colors import to_hex
         from matplotlib.figure import Figure
     except ImportError as error:
         raise missing_extra("matplotlib", "eval", "A plot of a sweep") from error
@@ -29,7 +31,7 @@ def plot_sweeps(sweeps: Sequence[Sweep], path: Path) -> Path:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for number, sweep in enumerate(sweeps):
-        colour = f"C{number % 10}"
+        colour = to_hex(colormaps["tab20"]((2 * number + number // 10) % 20))  # ten colours, then their light ones
         plain = [p for p in sweep.points if p.threshold is None]
         kept = [p for p in sweep.points if p.threshold is not None]
         name = f"{sweep.sampler} + {sweep.decoder}, {sweep.resolution} px"
