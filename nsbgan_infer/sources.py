@@ -52,6 +52,15 @@ class ImageSource:
             raise ImageFileError(f"{self.names[index]} cannot be read: {error.strerror or error}.") from error
         return decode_image(data, self.names[index])
 
+    def spread(self, count: int) -> ImageSource:
+        """`count` of the pictures, evenly over the whole order. Raises UsageError if there are fewer."""
+        if count > len(self):
+            raise UsageError(f"There are {len(self)} pictures, not {count}: ask for fewer, or give more.")
+        rows = [i * len(self) // count for i in range(count)]
+        return ImageSource(
+            tuple(self.names[i] for i in rows), tuple(self.classes[i] for i in rows), lambda i: self.read(rows[i])
+        )
+
 
 def open_source(paths: str | Path | Sequence[str | Path]) -> ImageSource:
     """The pictures in a folder (searched recursively), a ZIP, tar shards or several of these.

@@ -105,6 +105,19 @@ def test_several_sources_follow_each_other(tmp_path: Path) -> None:
     assert [both.read(i) for i in range(5)] == [both.read(i) for i in range(6, 11)]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_part_is_spread_evenly_over_the_whole(count: int, tmp_path: Path) -> None:
+    whole = open_source(make_zip(tmp_path / "a.zip"))
+    part = whole.spread(count)
+    rows = [whole.names.index(name) for name in part.names]
+    assert rows[0] == 0 and len(set(rows)) == len(part) == count
+    assert {b - a for a, b in zip(rows, [*rows[1:], len(whole)], strict=True)} <= {5 // count, 5 // count + 1}
+    assert [part.read(i) for i in range(count)] == [whole.read(i) for i in rows]
+    assert part.classes == tuple(whole.classes[i] for i in rows)
+    with pytest.raises(UsageError, match="There are 5 pictures, not 6"):
+        whole.spread(6)
+
+
 def test_the_folder_of_one_class_knows_its_class(tmp_path: Path) -> None:
     source = open_source(make_folder(tmp_path / "set") / "n02099601")
     assert source.names == ("a.webp", "b.png") and source.classes == (207, 207)

@@ -45,6 +45,7 @@ def command() -> None:
     metavar="SRC",
     help="A folder, ZIP or tar of real pictures, each side at least 32. Repeat for more.",
 )
+@click.option("--count", type=click.IntRange(min=1), help="Measure this many, spread evenly over all. Default: all.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Pictures of one size decoded together.")
 @click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="auto is fp32.")
@@ -59,6 +60,7 @@ def command() -> None:
 def decoder_command(
     names: tuple[str, ...],
     paths: tuple[str, ...],
+    count: int | None,
     batch_size: int,
     device: str,
     dtype: str,
@@ -82,6 +84,7 @@ def decoder_command(
     chosen = pick_device(device)
     precision = pick_dtype(dtype, chosen)
     source = open_source(list(paths))
+    source = source.spread(count) if count else source
     decoders = [_placed(load_decoder(name), engine, chosen, precision) for name in names]
     with console.bar(len(source)) as bar:
         bar.step("4 decoders")

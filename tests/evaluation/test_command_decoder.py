@@ -74,3 +74,13 @@ def test_an_engine_gives_the_figures_of_eager(tmp_path: Path, capsys: pytest.Cap
         found.append(json.loads(capsys.readouterr().out))
     assert found[1]["psnr_y"] == pytest.approx(found[0]["psnr_y"], abs=0.02)
     assert found[1]["baseline_psnr_y"] == found[0]["baseline_psnr_y"]
+
+
+def test_a_count_measures_that_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        Image.effect_noise((48, 48), 40).convert("RGB").save(tmp_path / f"{number}.png")
+    arguments = ("evaluate", "decoder", "--decoder", "iwt", "--images", str(tmp_path), "--json", "-q", "--count")
+    assert call(*arguments, "2") == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 2
+    assert call(*arguments, "4") == 2
+    assert "There are 3 pictures, not 4" in capsys.readouterr().err
