@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nsbgan_infer.cli.evaluate import numbers
+from nsbgan_infer.cli.evaluate_sweep import numbers
 from nsbgan_infer.cli.options import FOLDER, console_options
 from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
     from nsbgan_infer.evaluation.reproduce import Options, Reproduction
-    from nsbgan_infer.evaluation.sweep import Judges, Real
+    from nsbgan_infer.evaluation.studio import Judges
+    from nsbgan_infer.evaluation.sweep import Real
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table10")
 FIGURES = ("fig1", "fig2", "slicing")
@@ -118,7 +119,7 @@ def command(
         return
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.evaluation.reproduce import Options, reproduce_mse, reproduce_table
-    from nsbgan_infer.evaluation.sweep import load_sweep_judges
+    from nsbgan_infer.evaluation.studio import load_sweep_judges
     from nsbgan_infer.evaluation.tables import find_table
     from nsbgan_infer.sources import open_source
 

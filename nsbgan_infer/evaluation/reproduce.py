@@ -20,7 +20,8 @@ from nsbgan_infer.engines import placed
 from nsbgan_infer.errors import NsbError, OfflineError, UsageError
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
 from nsbgan_infer.evaluation.reconstruction import DecoderReport, evaluate_decoders, own_encoder
-from nsbgan_infer.evaluation.sweep import THRESHOLDS, TRUNCATIONS, Judges, Real, Studio, Sweep, sweep
+from nsbgan_infer.evaluation.studio import Judges, Studio
+from nsbgan_infer.evaluation.sweep import THRESHOLDS, TRUNCATIONS, Real, Sweep, sweep
 from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown, pair
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.registry import entries, load_decoder, load_sampler, manifest
