@@ -35,7 +35,7 @@ from nsbgan_infer.training.loop import (
     make_accelerator,
     run_loop,
 )
-from nsbgan_infer.training.losses import discriminator_loss, generator_loss, pixel_loss
+from nsbgan_infer.training.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
 from nsbgan_infer.training.patch_discriminators import VggDiscriminator
 from nsbgan_infer.training.perceptual import PerceptualName, make_perceptual
@@ -47,18 +47,24 @@ class AdversarialSettings:
 
     `decoder` is a run of the L1 stage in every other respect: data, crop, batch, Adam, schedule; its `start` holds the
     weights to begin with. Then the weights of the three losses, the perceptual distance (`perceptual_file`: VGG-19's
-    weights) and the discriminator's `width`, 64 as published.
+    weights) and the discriminator's `width`, 64 as published. `lattice_weight` is that of `losses.lattice_loss`, and
+    `shift` moves the window that the perceptual distance sees by 0 to `shift` - 1 pixels, another place each step;
+    the paper has neither (0).
     """
 
     decoder: DecoderSettings
     pixel_weight: float = 1e-2
     perceptual_weight: float = 1.0
     adversarial_weight: float = 5e-3
-    perceptual: PerceptualName = "lite0"
+    perceptual: PerceptualName = "lite1"
     perceptual_file: str = ""
     width: int = 64
+    lattice_weight: float = 0.0
+    shift: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.shift <= 2 * self.decoder.crop:
+            raise UsageError(f"shift {self.shift} leaves too little of a window: use 0 to {2 * self.decoder.crop}.")
         if not self.decoder.start:
             raise UsageError("The adversarial stage begins with a decoder of the L1 stage: give its folder (start).")
 
@@ -101,28 +107,32 @@ class AdversarialTask:
         picture = self.next_batch(step).to(device, memory_format=torch.channels_last)
         with autocast(device, inner.loop.precision):
             decoded = self.network(self.encoder(picture)).float()
-            values = self._decoder_update(decoded, picture)
+            values = self._decoder_update(decoded, picture, step)
             values |= self._judge_update(decoded.detach(), picture)
         if self.ema:
             self.ema.update(self.network)
         return {**values, "lr": rate}
 
-    def _decoder_update(self, decoded: Tensor, picture: Tensor) -> dict[str, Tensor | float]:
+    def _decoder_update(self, decoded: Tensor, picture: Tensor, step: int) -> dict[str, Tensor | float]:
         settings = self.settings
         self.judge.requires_grad_(False)
         with torch.no_grad():
             real = self.judge(picture).float()
         l1 = pixel_loss(decoded, picture, settings.decoder.pixel_loss)
-        perceptual = self.distance(decoded, picture)
+        perceptual = self.distance(*moved(settings.shift, step, decoded, picture))
         adversarial = generator_loss(real, self.judge(decoded).float())
         loss = (
             settings.pixel_weight * l1
             + settings.perceptual_weight * perceptual
             + settings.adversarial_weight * adversarial
         )
+        values: dict[str, Tensor | float] = {"l1": l1, "perceptual": perceptual, "adversarial": adversarial}
+        if settings.lattice_weight:
+            values["lattice"] = lattice_loss(decoded, picture, cast(Decoder, self.network).info.scale)
+            loss = loss + settings.lattice_weight * values["lattice"]
         self._update(self.network, self.optimiser, loss)
         self.judge.requires_grad_(True)
-        return {"loss": loss, "l1": l1, "perceptual": perceptual, "adversarial": adversarial}
+        return {"loss": loss, **values}
 
     def _judge_update(self, decoded: Tensor, picture: Tensor) -> dict[str, Tensor | float]:
         real, fake = self.judge(picture).float(), self.judge(decoded).float()
@@ -158,6 +168,15 @@ class AdversarialTask:
         save_decoder(self.network, self.ema, folder)
         if sheet:
             write_sheet(load_component(folder), self.encoder, self.batches, folder / "sheets", step)
+
+
+def moved(shift: int, step: int, *pictures: Tensor) -> list[Tensor]:
+    """The same window of each picture (B, 3, S, S) -> (B, 3, S - shift, S - shift), at a place that `step` decides."""
+    if not shift:
+        return list(pictures)
+    side = pictures[0].shape[-1] - shift
+    top, left = step // shift % shift, step % shift
+    return [p[..., top : top + side, left : left + side] for p in pictures]
 
 
 def train_adversarial(settings: AdversarialSettings) -> Component:

@@ -22,6 +22,7 @@ from nsbgan_infer.training.schedules import Schedule
 PresetName = Literal["paper", "authors", "small", "tiny"]
 PRESETS: tuple[PresetName, ...] = ("paper", "authors", "small", "tiny")
 HALVED = (50_000, 100_000, 200_000, 300_000)
+OWN = ("perceptual", "width", "pixel_weight", "perceptual_weight", "adversarial_weight", "lattice_weight", "shift")
 Row = tuple[Any, str]  # value, source
 
 # setting -> preset -> (value, source)
@@ -135,22 +136,19 @@ ADVERSARIAL_TABLE: dict[str, dict[str, Row]] = {
     "pixel_weight": {
         "paper": (1e-2, "equation 9, C.2"),
         "authors": (1e-2, "code"),
-        "small": (
-            1.0,
-            "per unit of weight lite0 has a gradient of 0.3 at the start, L1 one of 0.002",
-        ),
+        "small": (1e-2, "as the paper"),
         "tiny": (1e-2, "as the paper"),
     },
     "perceptual_weight": {
         "paper": (1.0, "equation 9"),
         "authors": (1.0, "code"),
-        "small": (0.2, "as above"),
+        "small": (1.0, "as the paper"),
         "tiny": (1.0, "as the paper"),
     },
     "adversarial_weight": {
         "paper": (5e-3, "equation 9, C.2"),
         "authors": (5e-3, "code"),
-        "small": (2e-2, "as above; per unit of weight the adversarial gradient is 0.4 to 1.2"),
+        "small": (5e-3, "as the paper; more leads away from real pictures, see weights/TRAINING.md"),
         "tiny": (5e-3, "as the paper"),
     },
     "schedule": {
@@ -162,8 +160,20 @@ ADVERSARIAL_TABLE: dict[str, dict[str, Row]] = {
     "perceptual": {
         "paper": ("vgg19", "C.2: conv5_4 before its activation"),
         "authors": ("vgg19", "code: features.34"),
-        "small": ("lite0", "its weights come with a package"),
-        "tiny": ("lite0", "as small"),
+        "small": ("lite1", "its weights come with a package, and neither measure uses it"),
+        "tiny": ("lite1", "as small"),
+    },
+    "lattice_weight": {
+        "paper": (0.0, "none"),
+        "authors": (0.0, "none"),
+        "small": (15.0, "measured: without it lite1 draws dots with a period of 4 pixels, see weights/TRAINING.md"),
+        "tiny": (0.0, "as the paper"),
+    },
+    "shift": {
+        "paper": (0, "none"),
+        "authors": (0, "none"),
+        "small": (8, "measured: lower distance by Lite2, see weights/TRAINING.md"),
+        "tiny": (0, "as the paper"),
     },
     "width": {
         "paper": (64, "code: 21,055,049 parameters at 256"),
@@ -203,7 +213,7 @@ def adversarial_settings(
     """
     row = _column(L1_TABLE, preset) | _column(ADVERSARIAL_TABLE, preset)
     steps = row.pop("steps")
-    own = {k: row.pop(k) for k in ("perceptual", "width", "pixel_weight", "perceptual_weight", "adversarial_weight")}
+    own = {k: row.pop(k) for k in OWN}
     loop = _loop(out, steps, row.pop("precision"))
     decoder = replace(_decoder(row, loop, arch, data), start=str(start))
     settings = AdversarialSettings(decoder, perceptual_file=perceptual_file, **own)

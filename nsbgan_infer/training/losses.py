@@ -13,6 +13,7 @@ from nsbgan_infer.errors import UsageError
 
 PixelLoss = Literal["l1", "charbonnier", "mse"]
 CHARBONNIER_EPSILON = 1e-3
+LATTICE_WINDOW = 8
 
 
 def pixel_loss(decoded: Tensor, picture: Tensor, name: PixelLoss = "l1") -> Tensor:
@@ -25,6 +26,16 @@ def pixel_loss(decoded: Tensor, picture: Tensor, name: PixelLoss = "l1") -> Tens
     if name == "mse":
         return difference.square().mean()
     raise UsageError(f"Unknown pixel loss '{name}': use {', '.join(get_args(PixelLoss))}.")
+
+
+def lattice_loss(decoded: Tensor, picture: Tensor, scale: int) -> Tensor:
+    """How far the decoded picture repeats a pattern of period `scale` that the picture lacks, a scalar.
+
+    The difference is averaged, for each of the scale * scale places in a cell of the low band, over 8 x 8 cells every
+    4; then the mean absolute value. Features of a network with strides reward such a pattern where texture is missing.
+    """
+    cells = F.pixel_unshuffle(decoded - picture, scale)  # (B, 3 * scale^2, H / scale, W / scale)
+    return F.avg_pool2d(cells, LATTICE_WINDOW, LATTICE_WINDOW // 2).abs().mean()
 
 
 def generator_loss(real: Tensor, fake: Tensor) -> Tensor:

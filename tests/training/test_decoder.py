@@ -19,7 +19,7 @@ from PIL import Image
 from nsbgan_infer.components import component_config, load_component
 from nsbgan_infer.errors import CheckpointError, ImageFileError, UsageError
 from nsbgan_infer.registry import load_decoder
-from nsbgan_infer.training.adversarial import AdversarialSettings, interpolate_weights, train_adversarial
+from nsbgan_infer.training.adversarial import AdversarialSettings, interpolate_weights, moved, train_adversarial
 from nsbgan_infer.training.decoder import NETWORKS, DecoderSettings, make_network, train_decoder
 from nsbgan_infer.training.decoder_presets import PRESETS, adversarial_settings, decoder_settings
 from nsbgan_infer.training.loop import CHECKPOINT
@@ -90,7 +90,7 @@ def test_start_begins_with_the_weights_of_another_run(photos: Path, l1_run: Path
 def test_adversarial_stage_changes_both_networks_and_resumes(photos: Path, l1_run: Path, tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     base = tiny(photos, tmp_path / "whole", loop={"steps": 6, "save_every": 4})
-    settings = AdversarialSettings(replace(base, start=str(l1_run), name="sharp"), width=2)
+    settings = AdversarialSettings(replace(base, start=str(l1_run), name="sharp"), width=2, lattice_weight=2.0, shift=8)
     whole = train_adversarial(settings)
     state = torch.load(tmp_path / "whole" / CHECKPOINT, weights_only=True)["task"]
     before = load_component(l1_run).state_dict()
@@ -99,7 +99,7 @@ def test_adversarial_stage_changes_both_networks_and_resumes(photos: Path, l1_ru
     logged = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert logged[0]["judge"] != logged[-1]["judge"] and {"l1", "perceptual", "adversarial"} <= set(logged[0])
     for line in logged:
-        total = 1e-2 * line["l1"] + line["perceptual"] + 5e-3 * line["adversarial"]
+        total = 1e-2 * line["l1"] + line["perceptual"] + 5e-3 * line["adversarial"] + 2.0 * line["lattice"]
         assert line["loss"] == pytest.approx(total, rel=1e-4)
 
     cut = replace(settings, decoder=replace(settings.decoder, loop=replace(base.loop, out=tmp_path / "cut")))
@@ -111,6 +111,15 @@ def test_adversarial_stage_changes_both_networks_and_resumes(photos: Path, l1_ru
     assert all(torch.equal(v, again[k]) for k, v in state["judge"].items())
     assert not torch.equal(first["linear2.weight"], again["linear2.weight"])
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_moved_shows_every_place_of_the_same_window() -> None:
+    picture = torch.arange(12 * 12.0).view(1, 1, 12, 12)
+    places = {tuple(moved(4, step, picture, -picture)[0][0, 0, 0, :1].tolist()) for step in range(16)}
+    assert places == {(float(12 * top + left),) for top in range(4) for left in range(4)}
+    a, b = moved(4, 7, picture, -picture)
+    assert a.shape[-2:] == (8, 8) and torch.equal(a, -b)
+    assert moved(0, 3, picture)[0] is picture
 
 
 def test_interpolation_of_weights(photos: Path, l1_run: Path, tmp_path: Path) -> None:
@@ -162,6 +171,8 @@ def test_errors_come_before_step_0(photos: Path, l1_run: Path, tmp_path: Path) -
         decoder_settings("tiny", arch="resnet-w", data=(), out=tmp_path)
     with pytest.raises(UsageError, match="start"):
         AdversarialSettings(tiny(photos, tmp_path))
+    with pytest.raises(UsageError, match="shift 50"):
+        AdversarialSettings(replace(tiny(photos, tmp_path), start=str(l1_run)), shift=50)
     with pytest.raises(UsageError, match="4 x 4"):
         train_adversarial(AdversarialSettings(replace(tiny(photos, tmp_path, crop=12), start=str(l1_run))))
     with pytest.raises(CheckpointError, match="do not fit"):

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from nsbgan_infer.errors import CheckpointError, UsageError
-from nsbgan_infer.training.losses import discriminator_loss, generator_loss, pixel_loss
+from nsbgan_infer.training.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
 from nsbgan_infer.training.patch_discriminators import VggDiscriminator
-from nsbgan_infer.training.perceptual import Vgg19Distance, make_perceptual
+from nsbgan_infer.training.perceptual import LiteDistance, PerceptualName, Vgg19Distance, make_perceptual
 
 
 def bce(logit: float, label: int) -> float:
@@ -73,9 +73,10 @@ def test_discriminator_refuses_sizes_that_do_not_end_at_four(size: int) -> None:
         VggDiscriminator(16, width=1)(torch.rand(1, 3, 32, 32))
 
 
-def test_lite0_distance_is_zero_at_the_truth_and_grows() -> None:
+@pytest.mark.parametrize("name", ["lite0", "lite1"])
+def test_lite_distance_is_zero_at_the_truth_and_grows(name: PerceptualName) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
-    distance = make_perceptual("lite0")
+    distance = make_perceptual(name)
     torch.manual_seed(0)
     picture = torch.rand(1, 3, 64, 64)
     decoded = (picture + 0.1 * torch.randn_like(picture)).requires_grad_()
@@ -84,6 +85,27 @@ def test_lite0_distance_is_zero_at_the_truth_and_grows() -> None:
     assert distance(picture, picture) == 0 and 0 < near < far
     assert decoded.grad is not None and decoded.grad.abs().sum() > 0
     assert not any(p.requires_grad for p in distance.parameters())
+
+
+def test_lite_taps_are_what_enters_each_halving_block() -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    for name in ("lite0", "lite1"):
+        distance = make_perceptual(name)  # type: ignore[arg-type]
+        assert isinstance(distance, LiteDistance)
+        shapes = [tuple(t.shape[1:]) for t in distance._taps(torch.rand(1, 3, 64, 64))]
+        assert shapes == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4)]
+
+
+def test_lattice_loss_sees_a_regular_pattern_and_not_noise() -> None:
+    torch.manual_seed(0)
+    picture = torch.rand(1, 3, 128, 128)
+    dots = torch.zeros(4, 4)
+    dots[1, 2], dots[3, 0] = 0.1, -0.1
+    lattice = picture + dots.repeat(32, 32)
+    irregular = picture + dots.flatten()[torch.randint(16, (128, 128))]
+    assert lattice_loss(picture, picture, 4) == 0
+    assert lattice_loss(lattice, picture, 4).item() == pytest.approx(0.2 / 16)  # two of sixteen places are off by 0.1
+    assert lattice_loss(irregular, picture, 4) < 0.5 * lattice_loss(lattice, picture, 4)
 
 
 @pytest.fixture(scope="module")
