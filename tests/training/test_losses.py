@@ -87,13 +87,13 @@ def test_lite_distance_is_zero_at_the_truth_and_grows(name: PerceptualName) -> N
     assert not any(p.requires_grad for p in distance.parameters())
 
 
-def test_lite_taps_are_what_enters_each_halving_block() -> None:
+@pytest.mark.parametrize("name", ["lite0", "lite1"])
+def test_lite_taps_are_what_enters_each_halving_block(name: PerceptualName) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
-    for name in ("lite0", "lite1"):
-        distance = make_perceptual(name)  # type: ignore[arg-type]
-        assert isinstance(distance, LiteDistance)
-        shapes = [tuple(t.shape[1:]) for t in distance._taps(torch.rand(1, 3, 64, 64))]
-        assert shapes == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4)]
+    distance = make_perceptual(name)
+    assert isinstance(distance, LiteDistance)
+    shapes = [tuple(t.shape[1:]) for t in distance._taps(torch.rand(1, 3, 64, 64))]
+    assert shapes == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4)]
 
 
 def test_lattice_loss_sees_a_regular_pattern_and_not_noise() -> None:
