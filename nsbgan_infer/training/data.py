@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from nsbgan_infer.errors import ImageFileError, NsbError
@@ -84,8 +85,9 @@ class CropBatches:
     """`batch` windows of `size` pixels a step, each from the next picture of a shuffled order, flipped half the time.
 
     With `turns` they are also mirrored top to bottom and transposed, half the time each: all eight symmetries of the
-    square (Lim et al. 2017, EDSR, section 4.1, turns likewise). `rank` of `world` processes sees rows rank,
-    rank + world, ... of the global batch.
+    square (Lim et al. 2017, EDSR, section 4.1, turns likewise). With `shrink` < 1 a window is a larger one made smaller
+    with antialiasing, by a factor between `shrink` and 1, as far as the picture goes. `rank` of `world` processes sees
+    rows rank, rank + world, ... of the global batch.
     """
 
     pictures: Pictures
@@ -94,6 +96,7 @@ class CropBatches:
     seed: int
     flip: bool = True
     turns: bool = False
+    shrink: float = 1.0
     rank: int = 0
     world: int = 1
 
@@ -103,15 +106,22 @@ class CropBatches:
         numbers = torch.rand(self.batch, 3, generator=generator)
         if self.turns:  # drawn after the others, so that these stay what they are without turns
             numbers = torch.cat([numbers, torch.rand(self.batch, 2, generator=generator)], dim=1)
+        if self.shrink < 1:
+            numbers = torch.cat([numbers, torch.rand(self.batch, 1, generator=generator)], dim=1)
         rows = range(self.rank, self.batch, self.world)
         windows = [self._window(step * self.batch + row, numbers[row].tolist()) for row in rows]
         return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).float().div_(255)
 
     def _window(self, position: int, numbers: list[float]) -> Pixels:
         pixels = self.pictures.get(self._picture(position))
-        top = int(numbers[0] * (pixels.shape[0] - self.size + 1))
-        left = int(numbers[1] * (pixels.shape[1] - self.size + 1))
-        window = pixels[top : top + self.size, left : left + self.size]
+        side = self.size
+        if self.shrink < 1:  # the factor is the last number
+            side = min(round(self.size / (1 - (1 - self.shrink) * numbers[-1])), *pixels.shape[:2])
+        top = int(numbers[0] * (pixels.shape[0] - side + 1))
+        left = int(numbers[1] * (pixels.shape[1] - side + 1))
+        window = pixels[top : top + side, left : left + side]
+        if side != self.size:
+            window = np.asarray(Image.fromarray(window).resize((self.size, self.size), Image.Resampling.BICUBIC))
         if self.flip and numbers[2] < 0.5:
             window = window[:, ::-1]
         if self.turns and numbers[3] < 0.5:

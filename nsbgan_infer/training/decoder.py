@@ -52,8 +52,9 @@ class DecoderSettings:
 
     `arch` is a row of NETWORKS, `blocks` and `channels` (0: as in the row) make it narrower; `data` are folders, ZIPs
     or tar shards. `crop` is the side of the low-band window, `square` > 0 prepares pictures as central squares of
-    that size. `turns` adds quarter turns and vertical mirrors to the flips. `start` continues from the weights of
-    another run (not a resume: the schedule begins anew).
+    that size. `turns` adds quarter turns and vertical mirrors to the flips, `shrink` < 1 windows made smaller by a
+    random factor down to it (small sets of pictures go further). `start` continues from the weights of another run (not
+    a resume: the schedule begins anew).
     """
 
     loop: LoopSettings
@@ -68,6 +69,7 @@ class DecoderSettings:
     square: int = 0
     flip: bool = True
     turns: bool = False
+    shrink: float = 1.0
     pixel_loss: PixelLoss = "l1"
     optimiser: OptimiserName = "adam"
     lr: float = 5e-4
@@ -81,6 +83,8 @@ class DecoderSettings:
             raise unknown_name("decoder to train", self.arch, NETWORKS)
         if self.batch < 1 or self.crop < 8:
             raise UsageError("A batch has at least 1 window, and a low-band window at least 8 pixels a side.")
+        if not 0 < self.shrink <= 1:
+            raise UsageError("shrink is a factor in (0, 1]: the smallest by which a picture is made smaller.")
         if not 0 <= self.ema < 1 or self.lr <= 0:
             raise UsageError("ema is a decay in [0, 1) and lr a positive number.")
 
@@ -122,6 +126,7 @@ def open_batches(settings: DecoderSettings, size: int, accelerator: Any) -> Crop
         settings.loop.seed,
         flip=settings.flip,
         turns=settings.turns,
+        shrink=settings.shrink,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )

@@ -326,6 +326,17 @@ def test_turns_give_all_eight_symmetries_of_the_same_windows() -> None:
     assert torch.equal(turned.flatten(2).sort().values, plain.flatten(2).sort().values)
 
 
+def test_shrunk_windows_hold_up_to_twice_as_much_and_no_more_than_the_picture() -> None:
+    batches = CropBatches(numbered(1, size=40), batch=64, size=8, seed=0, flip=False)
+    shrunk = replace(batches, shrink=0.5)(0).mul(255)
+    slopes = (shrunk[:, 1, :, 5] - shrunk[:, 1, :, 2]) / 3  # columns of the source a column of the window, inside it
+    assert slopes.shape == (64, 8) and 0.9 < slopes.min() < 1.2 and 1.8 < slopes.max() < 2.1
+    assert len(slopes.mean(1).unique()) > 3
+    narrow = CropBatches(numbered(1, size=9), batch=64, size=8, seed=0, flip=False, shrink=0.5)(0).mul(255)
+    assert ((narrow[:, 1, :, 5] - narrow[:, 1, :, 2]) / 3).max() < 1.4
+    assert torch.equal(batches(0), replace(batches, shrink=1.0)(0))
+
+
 def test_prefetching_changes_nothing() -> None:
     batches = CropBatches(numbered(), batch=2, size=8, seed=0)
     ahead = Prefetched(batches)
