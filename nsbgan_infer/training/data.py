@@ -115,7 +115,7 @@ class CropBatches:
     def _window(self, position: int, numbers: list[float]) -> Pixels:
         pixels = self.pictures.get(self._picture(position))
         side = self.size
-        if self.shrink < 1:  # the factor is the last number
+        if self.shrink < 1:  # drawn last
             side = min(round(self.size / (1 - (1 - self.shrink) * numbers[-1])), *pixels.shape[:2])
         top = int(numbers[0] * (pixels.shape[0] - side + 1))
         left = int(numbers[1] * (pixels.shape[1] - side + 1))

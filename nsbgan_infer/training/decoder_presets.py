@@ -130,7 +130,7 @@ ADVERSARIAL_TABLE: dict[str, dict[str, Row]] = {
     "shrink": {
         "paper": (1.0, "none"),
         "authors": (1.0, "none"),
-        "small": (1.0, "the distance is measured on pictures as they are"),
+        "small": (1.0, "what the shipped weights had; smaller was not tried"),
         "tiny": (1.0, "as the paper"),
     },
     "lr": {
