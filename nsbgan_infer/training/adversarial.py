@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nsbgan_infer.components import Component, load_component, save_component
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.errors import CheckpointError, UsageError
-from nsbgan_infer.training.data import Prefetched
+from nsbgan_infer.training.data import feed
 from nsbgan_infer.training.decoder import (
     DecoderSettings,
     encoder_of,
@@ -89,7 +89,7 @@ class AdversarialTask:
             self.judge: nn.Module = VggDiscriminator(size, width=settings.width)
         self.distance = make_perceptual(settings.perceptual, settings.perceptual_file)
         self.batches = open_batches(inner, size, accelerator)
-        self.next_batch = Prefetched(self.batches)
+        self.next_batch = feed(self.batches, accelerator.device, inner.workers)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             self.judge = nn.SyncBatchNorm.convert_sync_batchnorm(self.judge)  # type: ignore[no-untyped-call]
         for part in (self.network, self.judge, self.distance):
@@ -104,7 +104,7 @@ class AdversarialTask:
         rate = inner.schedule.rate(inner.lr, step, inner.loop.steps)
         set_rate(self.optimiser, rate)
         set_rate(self.judge_optimiser, rate)
-        picture = self.next_batch(step).to(device, memory_format=torch.channels_last)
+        picture = self.next_batch(step)
         with autocast(device, inner.loop.precision):
             decoded = self.network(self.encoder(picture)).float()
             values = self._decoder_update(decoded, picture, step)

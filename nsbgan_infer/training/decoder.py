@@ -19,7 +19,7 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
 from nsbgan_infer.sources import open_source
-from nsbgan_infer.training.data import CropBatches, Prefetched, load_pictures
+from nsbgan_infer.training.data import CropBatches, feed, load_pictures
 from nsbgan_infer.training.loop import (
     Ema,
     LoopSettings,
@@ -54,7 +54,7 @@ class DecoderSettings:
     or tar shards. `crop` is the side of the low-band window, `square` > 0 prepares pictures as central squares of
     that size. `turns` adds quarter turns and vertical mirrors to the flips, `shrink` < 1 windows made smaller by a
     random factor down to it (small sets of pictures go further). `start` continues from the weights of another run (not
-    a resume: the schedule begins anew).
+    a resume: the schedule begins anew). `workers` processes cut the windows; 0, a thread, keeps up with CPUs.
     """
 
     loop: LoopSettings
@@ -77,6 +77,7 @@ class DecoderSettings:
     schedule: Schedule = field(default_factory=Schedule)
     ema: float = 0.0
     start: str = ""
+    workers: int = 0
 
     def __post_init__(self) -> None:
         if self.arch not in NETWORKS:
@@ -85,6 +86,8 @@ class DecoderSettings:
             raise UsageError("A batch has at least 1 window, and a low-band window at least 8 pixels a side.")
         if not 0 < self.shrink <= 1:
             raise UsageError("shrink is a factor in (0, 1]: the smallest by which a picture is made smaller.")
+        if self.workers < 0:
+            raise UsageError("workers is the number of processes that cut windows: 0 (a thread) or more.")
         if not 0 <= self.ema < 1 or self.lr <= 0:
             raise UsageError("ema is a decay in [0, 1) and lr a positive number.")
 
@@ -141,7 +144,7 @@ class DecoderTask:
         decoder = cast(Decoder, self.network)
         self.encoder = encoder_of(decoder)
         self.batches = open_batches(settings, settings.crop * decoder.info.scale, accelerator)
-        self.next_batch = Prefetched(self.batches)
+        self.next_batch = feed(self.batches, accelerator.device, settings.workers)
         self.network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = make_optimiser(self.network, settings.optimiser, lr=settings.lr, betas=settings.betas)
         self.ema = Ema(self.network, settings.ema) if settings.ema else None
@@ -151,7 +154,7 @@ class DecoderTask:
         settings = self.settings
         rate = settings.schedule.rate(settings.lr, step, settings.loop.steps)
         set_rate(self.optimiser, rate)
-        picture = self.next_batch(step).to(self.accelerator.device, memory_format=torch.channels_last)
+        picture = self.next_batch(step)
         low_band = self.encoder(picture)
         with autocast(self.accelerator.device, settings.loop.precision):
             decoded = self.network(low_band)

@@ -31,7 +31,10 @@ from nsbgan_infer.files import atomic_path, read_json, writable_folder, write_js
 
 CHECKPOINT = "checkpoint.pt"
 # What a resumed run may change: where things lie, what is written when, and on what it runs.
-MAY_DIFFER = ("out", "data", "device", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
+MAY_DIFFER = (
+    *("out", "data", "device", "workers"),
+    *("log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard"),
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,10 @@ def make_accelerator(device: str) -> Any:
     except ImportError:
         raise missing_extra("accelerate", "train", "Training") from None
     chosen = pick_device(device)
-    if chosen.type == "cuda" and chosen.index is not None:
-        torch.cuda.set_device(chosen)
+    if chosen.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # batches have one shape
+        if chosen.index is not None:
+            torch.cuda.set_device(chosen)
     return Accelerator(cpu=chosen.type == "cpu", mixed_precision="no")
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from nsbgan_infer.errors import ImageFileError
+from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.sources import open_source
-from nsbgan_infer.training.data import CropBatches, Pictures, Prefetched, load_pictures
+from nsbgan_infer.training.data import CropBatches, Pictures, feed, load_pictures
 
 
 def numbered(count: int = 5, size: int = 12) -> Pictures:
@@ -71,10 +71,28 @@ def test_shrunk_windows_hold_up_to_twice_as_much_and_no_more_than_the_picture() 
     assert torch.equal(batches(0), replace(batches, shrink=1.0)(0))
 
 
-def test_prefetching_changes_nothing() -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_cutting_ahead_changes_nothing(workers: int) -> None:
     batches = CropBatches(numbered(), batch=2, size=8, seed=0)
-    ahead = Prefetched(batches)
+    ahead = feed(batches, torch.device("cpu"), workers)
     assert all(torch.equal(ahead(i), batches(i)) for i in (0, 1, 2, 7, 3, 4))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_lost_while_training_is_named(workers: int) -> None:
+    def lost(i: int) -> Any:
+        raise ImageFileError(f"{i}.png is gone.")
+
+    batches = CropBatches(Pictures(("0",), lost), batch=2, size=8, seed=0)
+    with pytest.raises(ImageFileError, match=r"^0\.png is gone\.$"):
+        feed(batches, torch.device("cpu"), workers)(0)
+
+
+def test_workers_are_refused_where_processes_cannot_share_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    batches = CropBatches(numbered(), batch=2, size=8, seed=0)
+    with pytest.raises(UsageError, match="workers = 0"):
+        feed(batches, torch.device("cpu"), 1)
 
 
 def test_bad_pictures_are_named_before_training(tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def test_resumed_run_is_the_same_run(photos: Path, tmp_path: Path, optimiser: st
     assert all(torch.equal(v, parts.state_dict()[k]) for k, v in whole.state_dict().items())
 
 
+def test_workers_cut_the_same_windows_and_may_change_on_resume(photos: Path, tmp_path: Path) -> None:
+    train_decoder(tiny(photos, tmp_path / "thread", loop={"steps": 6}))
+    settings = tiny(photos, tmp_path / "workers", workers=2, loop={"steps": 6})
+    train_decoder(replace(settings, loop=replace(settings.loop, stop_after=3)))
+    train_decoder(replace(settings, workers=1))
+    assert losses(tmp_path / "workers") == pytest.approx(losses(tmp_path / "thread"), rel=1e-5)
+    with pytest.raises(UsageError, match="workers"):
+        replace(settings, workers=-1)
+
+
 def test_start_begins_with_the_weights_of_another_run(photos: Path, l1_run: Path, tmp_path: Path) -> None:
     settings = replace(tiny(photos, tmp_path), start=str(l1_run), name="next", licence="mine")
     network = make_network(settings)
