@@ -31,10 +31,8 @@ from nsbgan_infer.files import atomic_path, read_json, writable_folder, write_js
 
 CHECKPOINT = "checkpoint.pt"
 # What a resumed run may change: where things lie, what is written when, and on what it runs.
-MAY_DIFFER = (
-    *("out", "data", "device", "workers"),
-    *("log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard"),
-)
+WRITES = ("out", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
+MAY_DIFFER = (*WRITES, "data", "device", "workers")
 
 
 @dataclass(frozen=True)

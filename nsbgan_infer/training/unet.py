@@ -30,7 +30,7 @@ from nsbgan_infer.encoders.lifting import Boundary
 from nsbgan_infer.errors import UsageError, unknown_name
 from nsbgan_infer.sources import open_source
 from nsbgan_infer.training.batchnorm import freeze_cancelled_biases, with_global_batch_norm
-from nsbgan_infer.training.data import CropBatches, load_pictures
+from nsbgan_infer.training.data import CropBatches, feed, load_pictures
 from nsbgan_infer.training.loop import (
     LoopSettings,
     autocast,
@@ -216,6 +216,7 @@ class UNetTask:
         self.batches = CropBatches(
             pictures, settings.batch, size, settings.loop.seed, flip=settings.flip, rank=rank, world=world
         )
+        self.next_batch = feed(self.batches, accelerator.device)
         freeze_cancelled_biases(self.network)
         if world > 1:
             with_global_batch_norm(self.network)
@@ -239,7 +240,7 @@ class UNetTask:
         rate = settings.schedule.rate(settings.lr, step, settings.loop.steps)
         set_rate(self.optimiser, rate)
         self.network.train()
-        picture = self.batches(step).to(device, memory_format=torch.channels_last)
+        picture = self.next_batch(step)
         with autocast(device, settings.loop.precision):
             loss = self.side.loss(picture, self.true_rows(step).to(device))
         self.optimiser.zero_grad(set_to_none=True)
