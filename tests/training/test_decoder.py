@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import process
 from PIL import Image
 
 from nsbgan_infer.components import component_config, load_component
@@ -80,13 +81,18 @@ def test_resumed_run_is_the_same_run(photos: Path, tmp_path: Path, optimiser: st
 
 
 def test_workers_cut_the_same_windows_and_may_change_on_resume(photos: Path, tmp_path: Path) -> None:
+    """By the command, in processes of their own: workers are forked, which this process should not be."""
     train_decoder(tiny(photos, tmp_path / "thread", loop={"steps": 6}))
-    settings = tiny(photos, tmp_path / "workers", workers=2, loop={"steps": 6})
-    train_decoder(replace(settings, loop=replace(settings.loop, stop_after=3)))
-    train_decoder(replace(settings, workers=1))
+    arguments = ["train", "decoder", "--preset", "tiny", "--data", str(photos), "--steps", "6", "--device", "cpu", "-q"]
+    for workers, stop in ((2, 3), (1, 0)):
+        config = tmp_path / f"{workers}.toml"
+        loop = f"log_every = 1\nsave_every = 5\ntensorboard = false\nstop_after = {stop}\n"
+        config.write_text(f"batch = 2\ncrop = 8\nworkers = {workers}\n[loop]\n{loop}")
+        done = process(*arguments, "--config", str(config), "-o", str(tmp_path / "workers"), "--resume")
+        assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "workers") == pytest.approx(losses(tmp_path / "thread"), rel=1e-5)
     with pytest.raises(UsageError, match="workers"):
-        replace(settings, workers=-1)
+        tiny(photos, tmp_path, workers=-1)
 
 
 def test_start_begins_with_the_weights_of_another_run(photos: Path, l1_run: Path, tmp_path: Path) -> None:
