@@ -25,7 +25,7 @@ from nsbgan_infer.files import write_json
 from nsbgan_infer.publish import open_subject
 from nsbgan_infer.registry import manifest, weights_dir
 from nsbgan_infer.sheets import sample_sheet, sheet_pictures
-from nsbgan_infer.training.loop import json_ready
+from nsbgan_infer.training.run_folder import json_ready
 
 
 def front(card: str) -> dict[str, Any]:

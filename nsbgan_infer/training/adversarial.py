@@ -26,19 +26,12 @@ from nsbgan_infer.training.decoder import (
     save_decoder,
     write_sheet,
 )
-from nsbgan_infer.training.loop import (
-    Ema,
-    autocast,
-    average_gradients,
-    check_record,
-    json_ready,
-    make_accelerator,
-    run_loop,
-)
+from nsbgan_infer.training.loop import Ema, autocast, average_gradients, make_accelerator, run_loop
 from nsbgan_infer.training.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
 from nsbgan_infer.training.patch_discriminators import VggDiscriminator
 from nsbgan_infer.training.perceptual import PerceptualName, make_perceptual
+from nsbgan_infer.training.run_folder import check_record, json_ready
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,10 @@ from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
 from nsbgan_infer.sources import open_source
 from nsbgan_infer.training.data import CropBatches, feed, load_pictures
-from nsbgan_infer.training.loop import (
-    Ema,
-    LoopSettings,
-    autocast,
-    average_gradients,
-    check_record,
-    json_ready,
-    make_accelerator,
-    run_loop,
-)
+from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, make_accelerator, run_loop
 from nsbgan_infer.training.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
+from nsbgan_infer.training.run_folder import check_record, json_ready
 from nsbgan_infer.training.schedules import Schedule
 
 SHEET_PICTURES = 8

@@ -25,18 +25,10 @@ from nsbgan_infer.samplers.lean import COARSE, LeanGenerator
 from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler, gain, normalised
 from nsbgan_infer.training.codes import fit_prior, kept_codes
 from nsbgan_infer.training.discriminators import hinge_discriminator, hinge_generator
-from nsbgan_infer.training.loop import (
-    Ema,
-    LoopSettings,
-    autocast,
-    check_record,
-    json_ready,
-    make_accelerator,
-    run_loop,
-    step_generator,
-)
+from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, make_accelerator, run_loop, step_generator
 from nsbgan_infer.training.lowbands import LowBandSet, open_lowbands
 from nsbgan_infer.training.projected import SPREAD, LiteTrunk, ProjectedHeads, Seen, energy_distance, shown_to_trunk
+from nsbgan_infer.training.run_folder import check_record, json_ready
 from nsbgan_infer.training.sampler import write_sheet
 
 CODES = "codes.pt"  # in the run folder

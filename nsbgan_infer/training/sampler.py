@@ -31,13 +31,12 @@ from nsbgan_infer.training.loop import (
     LoopSettings,
     autocast,
     average_gradients,
-    check_record,
-    json_ready,
     make_accelerator,
     run_loop,
     step_generator,
 )
 from nsbgan_infer.training.lowbands import LowBandSet, open_lowbands
+from nsbgan_infer.training.run_folder import check_record, json_ready
 from nsbgan_infer.training.spectral import (
     largest_singular_value,
     orthogonal_init,

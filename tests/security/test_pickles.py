@@ -61,7 +61,7 @@ def as_pipeline(folder: Path, content: bytes) -> Path:
 
 
 def resume_training(path: Path) -> Any:
-    from nsbgan_infer.training.loop import CHECKPOINT, resume
+    from nsbgan_infer.training.run_folder import CHECKPOINT, resume
 
     path.rename(path.parent / CHECKPOINT)
     return resume(None, path.parent, torch.device("cpu"))  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from nsbgan_infer.registry import load_decoder
 from nsbgan_infer.training.adversarial import AdversarialSettings, interpolate_weights, moved, train_adversarial
 from nsbgan_infer.training.decoder import NETWORKS, DecoderSettings, make_network, train_decoder
 from nsbgan_infer.training.decoder_presets import PRESETS, adversarial_settings, decoder_settings
-from nsbgan_infer.training.loop import CHECKPOINT
+from nsbgan_infer.training.run_folder import CHECKPOINT
 
 QUIET = {"loop": {"quiet": True, "tensorboard": False, "device": "cpu"}}
 

@@ -18,17 +18,10 @@ from torch import Tensor, nn
 from nsbgan_infer.errors import CheckpointError, NonFiniteError, UsageError
 from nsbgan_infer.training import loop as loops
 from nsbgan_infer.training import optimisers
-from nsbgan_infer.training.loop import (
-    CHECKPOINT,
-    Ema,
-    LoopSettings,
-    autocast,
-    make_accelerator,
-    run_loop,
-    step_generator,
-)
+from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, make_accelerator, run_loop, step_generator
 from nsbgan_infer.training.optimisers import make_optimiser, orthogonalised, set_rate
 from nsbgan_infer.training.overrides import apply_overrides, read_overrides
+from nsbgan_infer.training.run_folder import CHECKPOINT
 from nsbgan_infer.training.schedules import Schedule
 
 

@@ -25,10 +25,10 @@ from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
 from nsbgan_infer.sources import ImageSource
 from nsbgan_infer.training.augment import POLICIES, augment
 from nsbgan_infer.training.discriminators import ResNetDiscriminator, hinge_discriminator, hinge_generator
-from nsbgan_infer.training.loop import CHECKPOINT
 from nsbgan_infer.training.lowbands import encode_lowbands
 from nsbgan_infer.training.projected import LiteTrunk, StridedDepthwise, energy_distance
 from nsbgan_infer.training.redraw import RedrawSettings, train_lean_sampler
+from nsbgan_infer.training.run_folder import CHECKPOINT
 from nsbgan_infer.training.sampler import SamplerSettings, SamplerTask, train_sampler
 from nsbgan_infer.training.sampler_presets import BIGGAN, FORMS, LEAN, PRESETS, TABLE, sampler_settings
 from nsbgan_infer.training.spectral import largest_singular_value, orthogonal_penalty, plain_state, put_spectral_norm
