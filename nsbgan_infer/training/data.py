@@ -218,6 +218,7 @@ class WorkerBatches:
         self.following = step + 1
         batch = next(self.iterator)
         if isinstance(batch, NsbError):
+            self.following, self.iterator = -1, iter(())  # ends the processes: nobody may ask again
             raise batch
         return batch
 

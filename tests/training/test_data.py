@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 from dataclasses import replace
@@ -86,6 +87,7 @@ def a_lost_picture_is_named(workers: int) -> None:
     batches = CropBatches(Pictures(("0",), lost), batch=2, size=8, seed=0)
     with pytest.raises(ImageFileError, match=r"^0\.png is gone\.$"):
         feed(batches, torch.device("cpu"), workers)(0)
+    assert not multiprocessing.active_children()
 
 
 def test_a_thread_cuts_ahead() -> None:
