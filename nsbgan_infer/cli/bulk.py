@@ -80,12 +80,12 @@ def run_bulk(
     pipeline: NsbPipeline, choice: Choice, images: Images, files: Files, machine: Machine, bulk: Bulk, console: Console
 ) -> None:
     """Make the plan and run it, here or on Ray; report where the manifest is."""
-    from nsbgan_infer.runs import MANIFEST, run
+    from nsbgan_infer.runs import MANIFEST, PLAN, run
 
     if files.grid or files.save_steps:
         raise UsageError("A bulk run writes no grid and no steps: leave out --grid and --save-steps.")
     plan = make_plan(pipeline, images, files, machine, bulk)
-    with console.bar(plan.count) as bar:
+    with console.resumable(files.out / PLAN), console.bar(plan.count) as bar:
         seen = [0]
 
         def progress(done: int, _count: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,6 +43,16 @@ class Console:
     def result(self, value: Any, text: str) -> None:
         """The result: `value` as JSON with --json, else `text` for people."""
         click.echo(json.dumps(value, ensure_ascii=False) if self.json else text)
+
+    @contextmanager
+    def resumable(self, begun: Path) -> Iterator[None]:
+        """Work that --resume goes on with once the file `begun` exists: Ctrl-C then ends with a note of it."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if begun.exists():
+                self.note(f"Stopped: the same command with --resume goes on with what is in {begun.parent}.")
+            raise
 
     @contextmanager
     def bar(self, total: int, *, unit: str = "img") -> Iterator[Bar]:

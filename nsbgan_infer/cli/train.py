@@ -199,7 +199,10 @@ def sampler_command(form: str, data: Path, name: str | None, run: Run, console: 
 
 def _report(run: Run, console: Console, work: Callable[[], Any]) -> None:
     """Train, and tell where the result lies (of several processes only the first tells)."""
-    component = work()
+    from nsbgan_infer.training.run_folder import CHECKPOINT
+
+    with console.resumable(run.out / CHECKPOINT):
+        component = work()
     if os.environ.get("RANK", "0") != "0":
         return
     value = {"out": str(run.out), "kind": component.kind, "arch": component.arch}

@@ -78,3 +78,15 @@ def test_the_result_names_the_manifest(run_json: Any, pipeline_folder: Path) -> 
 def test_combinations_that_cannot_work_are_refused(bulk: Any, arguments: tuple[str, ...]) -> None:
     bulk(*arguments, code=2)
     assert not list(Path("out").glob("*"))
+
+
+def test_ctrl_c_says_how_to_go_on(run: Run, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_plan: Any, folder: Path, *_args: Any, **_options: Any) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "plan.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsbgan_infer.runs.run", stopped)
+    arguments = ("generate", "--pipeline", pipeline_folder, "-c", 207, "--sink", "tar", "--engine", "eager")
+    said = run(*arguments, "--out", "tars", code=130).stderr
+    assert said.strip().endswith("Stopped: the same command with --resume goes on with what is in tars.")

@@ -281,8 +281,15 @@ class TestUpscale:
         assert message in run("upscale", *arguments, code=2).stderr
 
 
+def stopped(_settings: object) -> None:
+    """What Ctrl-C does to a trainer."""
+    raise KeyboardInterrupt
+
+
 class TestTraining:
-    def test_a_decoder_in_seconds_and_on_from_there(self, run: Run, run_json: JsonRun) -> None:
+    def test_a_decoder_in_seconds_and_on_from_there(
+        self, run: Run, run_json: JsonRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         pytest.importorskip("accelerate")
         Path("photos").mkdir()
         for i in range(3):
@@ -309,6 +316,10 @@ class TestTraining:
         assert "run holds a run with" in run(*common, "--steps", "5", "--out", "run", "--resume", code=2).stderr
         run("upscale", "photos/0.png", "--decoder", "run", "--out", "big.png")
         assert "goes on from a trained" in run(*common, "--arch", "esrgan-w", "--out", "gan", code=2).stderr
+        monkeypatch.setattr("nsbgan_infer.training.decoder.train_decoder", stopped)
+        said = run(*common, "--steps", "4", "--out", "run", "--resume", code=130).stderr
+        assert "Stopped: the same command with --resume goes on with what is in run." in said
+        assert "Stopped" not in run(*common, "--out", "other", code=130).stderr  # nothing to go on with
 
     def test_settings_that_do_not_exist_are_named(self, run: Run) -> None:
         Path("bad.toml").write_text("bach = 2\n")
