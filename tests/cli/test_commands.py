@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command import Run
+from photo_file import photo
 from PIL import Image
 from tiny import CLASSES, cache_tiny_biggan, ship_tiny_weights, tiny_decoder, tiny_sampler
 
@@ -22,13 +22,6 @@ from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import BUILT_IN, shipped_file
 
 JsonRun = Callable[..., Any]
-
-
-def photo(path: Path, width: int = 40, height: int = 32, mode: str = "RGB") -> Path:
-    rng = np.random.default_rng(0)
-    smooth = Image.fromarray(rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8))
-    smooth.resize((width, height), Image.Resampling.BICUBIC).convert(mode).save(path)
-    return path
 
 
 class TestClasses:
@@ -279,76 +272,3 @@ class TestUpscale:
         photo(Path("b/a.png"))
         photo(Path("b/c.png"))
         assert message in run("upscale", *arguments, code=2).stderr
-
-
-def stopped(_settings: object) -> None:
-    """What Ctrl-C does to a trainer."""
-    raise KeyboardInterrupt
-
-
-class TestTraining:
-    def test_a_decoder_in_seconds_and_on_from_there(
-        self, run: Run, run_json: JsonRun, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        pytest.importorskip("accelerate")
-        Path("photos").mkdir()
-        for i in range(3):
-            photo(Path(f"photos/{i}.png"), 96, 96)
-        Path("more.toml").write_text("batch = 2\n[loop]\nsave_every = 2\n")
-        common = [
-            "train",
-            "decoder",
-            "--preset",
-            "tiny",
-            "--data",
-            "photos",
-            "--config",
-            "more.toml",
-            "--device",
-            "cpu",
-        ]
-        value = run_json(*common, "--steps", "4", "--out", "run", "--quiet")
-        assert value == {"out": "run", "kind": "decoder", "arch": "subband"}
-        settings = json.loads(Path("run/settings.json").read_text())
-        assert (settings["batch"], settings["loop"]["steps"], settings["loop"]["save_every"]) == (2, 4, 2)
-        assert "add --resume" in run(*common, "--steps", "4", "--out", "run", code=2).stderr
-        run(*common, "--steps", "4", "--out", "run", "--resume")
-        assert "run holds a run with" in run(*common, "--steps", "5", "--out", "run", "--resume", code=2).stderr
-        run("upscale", "photos/0.png", "--decoder", "run", "--out", "big.png")
-        assert "goes on from a trained" in run(*common, "--arch", "esrgan-w", "--out", "gan", code=2).stderr
-        monkeypatch.setattr("nsbgan_infer.training.decoder.train_decoder", stopped)
-        said = run(*common, "--steps", "4", "--out", "run", "--resume", code=130).stderr
-        assert "Stopped: the same command with --resume goes on with what is in run." in said
-        assert "Stopped" not in run(*common, "--out", "other", code=130).stderr  # nothing to go on with
-
-    def test_settings_that_do_not_exist_are_named(self, run: Run) -> None:
-        Path("bad.toml").write_text("bach = 2\n")
-        photo(Path("a.png"), 96, 96)
-        arguments = ["train", "decoder", "--data", "a.png", "--out", "run", "--config", "bad.toml"]
-        assert "did you mean batch" in run(*arguments, code=2).stderr
-
-    def test_low_bands_are_encoded_with_their_classes(self, run: Run, run_json: JsonRun) -> None:
-        for wnid in ("n02099601", "n01440764"):
-            Path("set", wnid).mkdir(parents=True)
-            photo(Path("set", wnid, "a.png"), 64, 64)
-        value = run_json("data", "encode", "set", "--out", "low", "--size", "64", "--quiet")
-        assert (value["count"], value["classes"], value["side"]) == (2, [0, 207], 16)
-        photo(Path("set/unlabelled.png"), 64, 64)
-        assert "unlabelled.png" in run("data", "encode", "set", "--out", "low2", code=2).stderr
-
-    def test_a_sampler_from_pictures_to_pictures(self, run: Run, run_json: JsonRun) -> None:
-        pytest.importorskip("accelerate")
-        for wnid in ("n02099601", "n01440764"):
-            Path("set", wnid).mkdir(parents=True)
-            for i in range(2):
-                photo(Path("set", wnid, f"{i}.png"), 64, 64)
-        run("data", "encode", "set", "--out", "low", "--size", "64", "--levels", "1", "--quiet")
-        Path("small.toml").write_text("batch = 2\naccumulate = 1\n")
-        arguments = ["train", "sampler", "--form", "biggan-deep", "--preset", "tiny", "--config", "small.toml"]
-        said = run(*arguments, "--data", "low", "--steps", "1", "--out", "run", "--device", "cpu", code=2).stderr
-        assert "32 x 32" in said
-        run("data", "encode", "set", "--out", "low", "--size", "128", "--levels", "1", "--quiet")
-        value = run_json(*arguments, "--data", "low", "--steps", "2", "--out", "run", "--device", "cpu", "--quiet")
-        assert value["kind"] == "sampler"
-        run("generate", "--preset", "embedded", "--sampler", "run", "--decoder", "iwt", "-c", "207", "--res", "256")
-        assert read_recipe(Path("out/207_golden-retriever_seed0.png")).sampler == "run"
