@@ -27,10 +27,11 @@ from nsbgan_infer.training.run_folder import CHECKPOINT
 from nsbgan_infer.training.samplers.augment import POLICIES, augment
 from nsbgan_infer.training.samplers.biggan import SamplerSettings, SamplerTask, train_sampler
 from nsbgan_infer.training.samplers.discriminators import ResNetDiscriminator, hinge_discriminator, hinge_generator
+from nsbgan_infer.training.samplers.energy import ClassRings, energy_distance
 from nsbgan_infer.training.samplers.lean import RedrawSettings, train_lean_sampler
 from nsbgan_infer.training.samplers.lowbands import encode_lowbands
 from nsbgan_infer.training.samplers.presets import BIGGAN, FORMS, LEAN, PRESETS, TABLE, sampler_settings
-from nsbgan_infer.training.samplers.projected import LiteTrunk, StridedDepthwise, energy_distance
+from nsbgan_infer.training.samplers.projected import LiteTrunk, StridedDepthwise
 from nsbgan_infer.training.samplers.spectral import (
     largest_singular_value,
     orthogonal_penalty,
@@ -301,23 +302,36 @@ def test_the_trunk_is_efficientnet_lite0() -> None:
     picture = torch.rand(1, 3, 224, 224)
     trunk = LiteTrunk()
     with torch.no_grad():
-        expected = net.eval()((picture - trunk.mean) / trunk.std)
+        expected = net.eval()((picture * 255 - 127) / 128)
         torch.testing.assert_close(trunk(picture).logits, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_the_energy_distance_attracts_and_repels() -> None:
     torch.manual_seed(0)
-    real = torch.randn(200, 3) + 4
-    drawn = torch.randn(8, 3, requires_grad=True)
-    others = torch.randn(5, 3)
-    value = energy_distance(drawn, real, others)
-    pairs = torch.stack(
-        [(drawn[i] - torch.cat((drawn[:i], drawn[i + 1 :], others))).norm(dim=1).mean() for i in range(8)]
-    )
-    expected = torch.stack([(drawn[i] - real).norm(dim=1).mean() for i in range(8)]).mean() - pairs.mean()
-    torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
-    (gradient,) = torch.autograd.grad(value, drawn)
-    assert (gradient.sum(0) < 0).all()  # downhill is towards the real ones
+    real = torch.randn(2, 200, 3) + 4
+    drawn = torch.randn(2, 8, 3, requires_grad=True)
+    past = torch.randn(2, 5, 3)
+    real_filled, past_filled = torch.ones(2, 200, dtype=torch.bool), torch.ones(2, 5, dtype=torch.bool)
+    real_filled[1, 150:], past_filled[1, 2:] = False, False
+    value = energy_distance(drawn, real, past, real_filled=real_filled, past_filled=past_filled)
+    for c in range(2):
+        x, y, others = drawn[c], real[c][real_filled[c]], past[c][past_filled[c]]
+        away = [(x[i] - torch.cat((x[:i], x[i + 1 :], others))).norm(dim=1).mean() for i in range(8)]
+        expected = torch.stack([(x[i] - y).norm(dim=1).mean() for i in range(8)]).mean() - torch.stack(away).mean()
+        torch.testing.assert_close(value[c], expected, atol=1e-5, rtol=1e-5)
+    (gradient,) = torch.autograd.grad(value.sum(), drawn)
+    assert (gradient.sum((0, 1)) < 0).all()  # downhill is towards the real ones
+
+
+def test_rings_keep_the_last_summaries_of_each_class() -> None:
+    rings = ClassRings(3, 4, [2], torch.device("cpu"))
+    for i in range(1, 4):  # three writes of two into class 2: the first two are gone
+        rings.write(torch.tensor([2]), [torch.full((1, 2, 2), float(i))])
+    rings.write(torch.tensor([0]), [torch.full((1, 2, 2), 9.0)])
+    (values,), filled = rings.read(torch.tensor([2, 0, 1]))
+    assert sorted(values[0, :, 0].tolist()) == [2, 2, 3, 3]
+    assert filled.sum(1).tolist() == [4, 2, 0]
+    assert values[1][filled[1]].tolist() == [[9, 9], [9, 9]]
 
 
 PROCESS = """

@@ -169,7 +169,11 @@ LEAN: dict[str, dict[str, Row]] = {
     "widths": {"small": ((192, 192, 192, 96, 32), "7 ms an image"), "tiny": ((32, 32, 32, 16, 16), "a first try")},
     "code_dim": {"small": (224, "48 + 48 features, 128 of layout"), "tiny": (104, "8 of layout: few pictures do")},
     "centres": {"small": (96, "0.43 M numbers"), "tiny": (4, "a first try")},
-    "ema": {"small": (0.998, "over the last 8,000 images"), "tiny": (0.9, "a first try")},
+    "ema": {"small": (0.9998, "over the last 80,000 images"), "tiny": (0.9, "a first try")},
+    "networks": {
+        "small": (("lite0", "lite1"), "in turn: features of one are fooled"),
+        "tiny": (("lite0",), "a first try"),
+    },
     "precision": {"small": ("bf16", "measured: twice the speed"), "tiny": ("fp32", "runs everywhere")},
 }
 PRESETS: tuple[str, ...] = ("paper", "authors", "baseline", "small", "tiny")
@@ -183,6 +187,7 @@ def sampler_settings(
     out: Path,
     name: str = "",
     licence: str = "none",
+    start: str = "",
     overrides: Mapping[str, Any] | None = None,
 ) -> SamplerSettings | RedrawSettings:
     """The settings of a run: RedrawSettings for form `lean` (presets small and tiny), else SamplerSettings.
@@ -199,7 +204,9 @@ def sampler_settings(
     if preset == "tiny":
         loop = replace(loop, log_every=10, save_every=25)
     own = {"loop": loop, "data": data, "name": name or out.name, "licence": licence, **row}
-    settings = RedrawSettings(**own) if form == "lean" else SamplerSettings(form=form, **own)
+    if start and form != "lean":
+        raise UsageError(f"Only the lean form starts from other weights: leave out the start for {form}.")
+    settings = RedrawSettings(start=start, **own) if form == "lean" else SamplerSettings(form=form, **own)
     return apply_overrides(settings, overrides or {})
 
 

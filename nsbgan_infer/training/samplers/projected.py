@@ -1,26 +1,32 @@
-"""Projected discriminator on frozen EfficientNet-Lite0 (Sauer et al. 2021, arXiv:2111.01007; spec section 11).
+"""Projected discriminator on a frozen EfficientNet-Lite (Sauer et al. 2021, arXiv:2111.01007; spec section 11).
 
 Low bands or small pictures (B, 3, 64, 64), nominally [0, 1], are enlarged twice and pass the frozen trunk once. What it
 sees serves three terms of the generator's loss: hinge losses of small heads on four scales, the cross-entropy of the
-trunk's own classifier, and a class-wise energy distance between features of drawn and of real pictures.
+trunk's own classifier, and a class-wise energy distance between features of drawn and of real pictures (`energy`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from nsbgan_infer.classifiers.efficientnet_lite import lite_network
+from nsbgan_infer.classifiers.efficientnet_lite import LiteName, lite_network
 from nsbgan_infer.encoders.lifting import idwt2
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TAPS = {2: 24, 4: 40, 10: 112, 15: 320}  # block index -> channels, at strides 4, 8, 16 and 32
-SPREAD = (12.0, 10.0, 7.5, 3.2)  # standard deviation of each tap on real low bands: brings them to about 1
+Colours = Literal["lite", "imagenet"]
+# mean and deviation of the picture that the trunk is shown. EfficientNet-Lite was trained with 127 and 128 of 255
+# (with ImageNet's values it loses 13 points of top-1: evaluation/features.py); samplers before had "imagenet".
+COLOURS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+TAPS = (24, 40, 112, 320)  # channels after the last block of a stage, at strides 4, 8, 16 and 32; in Lite0, 1 and 2
+SPREAD = (12.0, 10.0, 7.5, 3.2)  # standard deviation of each tap of Lite0 on real low bands: brings them to about 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Seen:
 
 
 class StridedDepthwise(torch.autograd.Function):
-    """Depthwise convolution of stride 2 whose backward pass is one of stride 1 over a zero-filled gradient.
+    """Depthwise convolution of stride 2 whose backward pass is one of stride 1 over a zero-filled gradient. For CPUs.
 
     oneDNN's own backward for this shape takes 10 to 30 times as long and was 58 % of the whole trunk's time on a CPU.
     Frozen weights only: no gradient is returned for them.
@@ -84,11 +90,12 @@ class _FoldedConv(nn.Module):
         k = self.weight.shape[-1]
         if self.stride == 1:
             x = F.conv2d(x, self.weight, self.bias, padding=k // 2, groups=self.groups)
-        elif self.groups > 1:
+        elif self.groups > 1 and x.device.type == "cpu":
             x = StridedDepthwise.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
         else:
             before = (k - 2) // 2
-            x = F.conv2d(F.pad(x, (before, k - 2 - before) * 2), self.weight, self.bias, stride=2)
+            wide = F.pad(x, (before, k - 2 - before) * 2)
+            x = F.conv2d(wide, self.weight, self.bias, stride=2, groups=self.groups)
         return F.relu6(x) if self.act else x
 
 
@@ -107,20 +114,26 @@ class _Block(nn.Module):
 
 
 class LiteTrunk(nn.Module):
-    """EfficientNet-Lite0 with ImageNet weights from its package, folded and frozen. Needs the extra `train`."""
+    """EfficientNet-Lite with ImageNet weights from its package, folded and frozen. Needs the extra `train`.
+
+    Raises MissingExtraError without the package of `name`.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, name: LiteName = "lite0", colours: Colours = "lite") -> None:
         super().__init__()
-        net = lite_network("lite0", "train", "The projected discriminator")
+        net = lite_network(name, "train", "The projected discriminator")
+        after = [b._block_args.output_filters for b in net._blocks]
+        self.taps = {len(after) - 1 - after[::-1].index(c) for c in TAPS}  # the last block with so many channels
+        mean, std = COLOURS[colours]
         self.stem = _FoldedConv(net._conv_stem, net._bn0)
         self.blocks = nn.ModuleList(_Block(b) for b in net._blocks)
         self.head = _FoldedConv(net._conv_head, net._bn1)
         self.classifier = net._fc
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.requires_grad_(False).eval()
 
     def forward(self, picture: Tensor) -> Seen:
@@ -129,7 +142,7 @@ class LiteTrunk(nn.Module):
         x, taps = self.stem(x), []
         for i, block in enumerate(self.blocks):
             x = block(x)
-            if i in TAPS:
+            if i in self.taps:
                 taps.append(x)
         pooled = self.head(x).mean((2, 3)).to(self.classifier.weight.dtype)
         return Seen(tuple(taps), pooled, self.classifier(pooled))
@@ -138,12 +151,21 @@ class LiteTrunk(nn.Module):
 class ProjectedHeads(nn.Module):
     """Random frozen mixing of the taps (across channels, then from coarse to fine), and one small head a scale.
 
-    Class by projection (Miyato & Koyama 2018), spectral norm in every trained layer.
+    `spread` are the standard deviations of the taps on real pictures. Class by projection (Miyato & Koyama 2018),
+    spectral norm in every trained layer.
     """
 
-    def __init__(self, classes: int, *, width: int = 64, out: int = 128, seed: int = 0) -> None:
+    def __init__(
+        self,
+        classes: int,
+        *,
+        spread: tuple[float, ...] = SPREAD,
+        width: int = 64,
+        out: int = 128,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
-        channels = list(TAPS.values())
+        self.spread, channels = spread, TAPS
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             mix = [nn.Conv2d(c, width, 1, bias=False) for c in channels]
@@ -164,7 +186,7 @@ class ProjectedHeads(nn.Module):
         mixed: list[Tensor] = []
         coarse: Tensor | None = None
         for i in (3, 2, 1, 0):
-            x = self.mix[i](taps[i] / SPREAD[i])
+            x = self.mix[i](taps[i] / self.spread[i])
             if coarse is not None:
                 x = (x + F.interpolate(coarse, scale_factor=2.0, mode="nearest")) * 0.5**0.5
             if i > 0:
@@ -190,19 +212,3 @@ def _head(width: int, plan: tuple[int, ...], *, stride: int) -> nn.Sequential:
 def shown_to_trunk(low: Tensor) -> Tensor:
     """A 64 x 64 low band or picture enlarged to 128 x 128 without details, as the trunk is shown it."""
     return idwt2(low, None)
-
-
-def energy_distance(drawn: Tensor, real: Tensor, others: Tensor | None = None) -> Tensor:
-    """The part of the energy distance that depends on `drawn` (n, d): its gradient attracts and repels.
-
-    2 E|x - y| - E|x - x'| with y from `real` (m, d), x' from the other rows of `drawn` and from `others` (k, d), which
-    are constants (Szekely & Rizzo 2013). It is least when both sets follow one distribution.
-    """
-    n = drawn.shape[0]
-    to_real = torch.cdist(drawn, real).mean()
-    within = torch.cdist(drawn, drawn.detach())
-    within = within.masked_fill(torch.eye(n, dtype=torch.bool, device=drawn.device), 0)
-    total, count = within.sum(1), n - 1
-    if others is not None and len(others):
-        total, count = total + torch.cdist(drawn, others).sum(1), count + len(others)
-    return to_real - (total / max(count, 1)).mean()
