@@ -109,7 +109,7 @@ def described(node: ast.ClassDef | ast.FunctionDef, lines: list[str]) -> list[st
 
 
 def described_fields(node: ast.ClassDef, lines: list[str]) -> Iterator[str]:
-    """The public fields of a class as they stand in the source, each under the comment or docstring that explains it."""
+    """The public fields of a class as they stand in the source, each under the docstring that explains it."""
     for field, after in zip(node.body, [*node.body[1:], None], strict=True):
         if isinstance(field, ast.AnnAssign) and not ast.unparse(field).startswith("_"):
             if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
