@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from nsbgan_infer import runs
-from nsbgan_infer.bench import peak_memory
+from nsbgan_infer.bulk import run as runs
+from nsbgan_infer.bulk.sinks import Encoding, SinkName
+from nsbgan_infer.diagnostics.bench import peak_memory
 from nsbgan_infer.images import Recipe
 from nsbgan_infer.pipeline import Output, Request
-from nsbgan_infer.sinks import Encoding, SinkName
 
 SIDE = 8
-PRELOAD = ["nsbgan_infer.runs"]  # loaded once, then forked
+PRELOAD = ["nsbgan_infer.bulk.run"]  # loaded once, then forked
 
 
 def picture(request: Request, batch: int) -> torch.Tensor:
@@ -57,7 +57,9 @@ def killed_at(line: int, plan: runs.Plan, folder: Path) -> None:
     left = [line]
 
     def trace(frame: FrameType, event: str, _arg: object) -> Any:
-        if not frame.f_code.co_filename.endswith(("runs.py", "sinks.py", "shard_worker.py")):
+        if not frame.f_code.co_filename.endswith(
+            ("bulk/run.py", "bulk/plan.py", "bulk/sinks.py", "bulk/shard.py", "bulk/journal.py")
+        ):
             return None
         if event == "line":
             left[0] -= 1

@@ -12,10 +12,10 @@ import pytest
 import torch
 from tiny import tiny_biggan, tiny_decoder
 
-from nsbgan_infer import bench
-from nsbgan_infer.bench_parts import Baseline, random_decoder, wheel_biggan
 from nsbgan_infer.cli.bench import TARGETS, _text
-from nsbgan_infer.components import Component
+from nsbgan_infer.diagnostics import bench
+from nsbgan_infer.diagnostics.bench_parts import Baseline, random_decoder, wheel_biggan
+from nsbgan_infer.storage.components import Component
 
 RATIOS = {
     "wheel512_over_nsb512",
@@ -109,7 +109,7 @@ def test_multiply_adds_are_those_of_the_convolutions() -> None:
 
 
 def test_missing_decoders_are_built_with_their_real_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nsbgan_infer import bench_parts
+    from nsbgan_infer.diagnostics import bench_parts
     from nsbgan_infer.errors import CheckpointError
 
     def nothing(name: str) -> Any:
@@ -149,7 +149,7 @@ def test_the_wheel_draws_a_finite_picture_that_is_not_flat() -> None:
 
 def test_peak_memory_is_a_process_of_its_own() -> None:
     held = torch.ones(1 << 28)  # 1 GiB
-    command = "from nsbgan_infer.bench import peak_memory; print(peak_memory())"
+    command = "from nsbgan_infer.diagnostics.bench import peak_memory; print(peak_memory())"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1000 < bench.peak_memory()
     assert held.min() == 1

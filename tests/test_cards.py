@@ -15,16 +15,16 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from tiny import CLASSES, ship_tiny_weights, tiny_biggan, tiny_decoder, tiny_pipeline, tiny_sampler
 
-from nsbgan_infer.cards import make_card, plain
 from nsbgan_infer.cli.main import cli
-from nsbgan_infer.components import Component, save_component
 from nsbgan_infer.decoders.subband import SubbandDecoder
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.facts import component_facts
-from nsbgan_infer.files import write_json
-from nsbgan_infer.publish import open_subject
-from nsbgan_infer.registry import manifest, weights_dir
-from nsbgan_infer.sheets import sample_sheet, sheet_pictures
+from nsbgan_infer.publishing.card import make_card, plain
+from nsbgan_infer.publishing.component_facts import component_facts
+from nsbgan_infer.publishing.sheet import sample_sheet, sheet_pictures
+from nsbgan_infer.publishing.subject import open_subject
+from nsbgan_infer.storage.components import Component, save_component
+from nsbgan_infer.storage.files import write_json
+from nsbgan_infer.storage.shipped import manifest, weights_dir
 from nsbgan_infer.training.run_folder import json_ready
 
 
@@ -125,12 +125,12 @@ def test_the_commands_and_the_python_of_a_card_run(what: str, tmp_path: Path, mo
 
 # what is typed -> the function that would train, with its settings
 RUNS = {
-    "decoder --arch subband-w": "decoder.train_decoder",
-    "decoder --arch esrgan-w --start '{start}'": "adversarial.train_adversarial",
-    "decoder --arch subband-w-sharp --start subband-w": "adversarial.train_adversarial",
-    "unet --arch unet-p --level 2 --level1 '{start}'": "unet.train_unet",
-    "sampler --name mine": "redraw.train_lean_sampler",
-    "sampler --form biggan": "sampler.train_sampler",
+    "decoder --arch subband-w": "decoders.l1.train_decoder",
+    "decoder --arch esrgan-w --start '{start}'": "decoders.adversarial.train_adversarial",
+    "decoder --arch subband-w-sharp --start subband-w": "decoders.adversarial.train_adversarial",
+    "unet --arch unet-p --level 2 --level1 '{start}'": "decoders.unet.train_unet",
+    "sampler --name mine": "samplers.lean.train_lean_sampler",
+    "sampler --form biggan": "samplers.biggan.train_sampler",
 }
 
 
@@ -207,5 +207,5 @@ def test_a_decoder_whose_basis_no_shipped_sampler_has_gets_no_sheet(
 ) -> None:
     save_component(tiny_decoder(), tmp_path / "x")
     subject = open_subject(str(tmp_path / "x"))
-    monkeypatch.setattr("nsbgan_infer.sheets.manifest", dict)
+    monkeypatch.setattr("nsbgan_infer.publishing.sheet.manifest", dict)
     assert sample_sheet(subject) is None

@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nsbgan_infer import components
-from nsbgan_infer.components import (
+from nsbgan_infer.errors import CheckpointError, UnknownNameError, UsageError, WorkError
+from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
+from nsbgan_infer.storage import components
+from nsbgan_infer.storage.components import (
     CONFIG_KEY,
     Component,
     build_component,
@@ -25,8 +27,6 @@ from nsbgan_infer.components import (
     save_component,
     weights_sha256,
 )
-from nsbgan_infer.errors import CheckpointError, UnknownNameError, UsageError, WorkError
-from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
 
 CONFIG = StyleGAN2Config(channels=(6, 4), style_dim=8, mapping_layers=2, licence="CC0-1.0")
 
@@ -174,7 +174,7 @@ def test_every_architecture_exists_and_is_built_from_its_defaults_without_memory
 def test_building_without_weights_does_not_import_the_compiler() -> None:
     script = """
 import sys
-from nsbgan_infer.components import ARCHITECTURES, build_component, empty_weights
+from nsbgan_infer.storage.components import ARCHITECTURES, build_component, empty_weights
 with empty_weights():
     for arch in ARCHITECTURES:
         build_component({"arch": arch} | ({"classes": [1, 207]} if arch == "learned" else {}))

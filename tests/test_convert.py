@@ -14,14 +14,15 @@ from safetensors.torch import save_file
 from stylegan2_weights import AVERAGE, DIM, public_checkpoint
 from torch import Tensor
 
-from nsbgan_infer import convert
-from nsbgan_infer.components import component_config, load_component, read_header, save_component
-from nsbgan_infer.convert import convert_checkpoint, read_pickle
+from nsbgan_infer.convert import convert_checkpoint
 from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, from_public_layout
+from nsbgan_infer.storage import checkpoints
+from nsbgan_infer.storage.checkpoints import read_pickle
+from nsbgan_infer.storage.components import component_config, load_component, read_header, save_component
 
 CONFIG = SRResNetConfig(blocks=2, channels=8, basis="pixel", legacy_skip=True)
 
@@ -226,7 +227,7 @@ def test_sizes_are_limited_packed_unpacked_and_described(
     wide = save({"x": torch.zeros(1).expand(2**40)}, tmp_path / "wide.pth")
     with pytest.raises(CheckpointError, match="describes more than"):
         convert_checkpoint(wide, tmp_path / "out")
-    monkeypatch.setattr(convert, "SIZE_LIMIT", 100)
+    monkeypatch.setattr(checkpoints, "SIZE_LIMIT", 100)
     with pytest.raises(CheckpointError, match="describes more than 100 bytes"):
         convert_checkpoint(source, tmp_path / "out")
 

@@ -12,7 +12,7 @@ import pytest
 from local_server import serve
 from tiny import cache_tiny_biggan, ship_tiny_weights
 
-from nsbgan_infer import doctor
+from nsbgan_infer.diagnostics import doctor
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsbgan_infer.errors import CheckpointError, UsageError, WorkError
-from nsbgan_infer.files import (
+from nsbgan_infer.storage.files import (
     atomic_path,
     check_plain_name,
     read_json,

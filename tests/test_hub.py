@@ -15,10 +15,12 @@ from local_server import Answer, LocalServer, serve
 from push_server import COMMIT, PushServer
 from tiny import tiny_decoder
 
-from nsbgan_infer import hub
-from nsbgan_infer.components import read_header, save_component
 from nsbgan_infer.errors import CheckpointError, OfflineError, UsageError, WorkError
-from nsbgan_infer.hub import (
+from nsbgan_infer.pipeline import NsbPipeline
+from nsbgan_infer.registry import load_decoder, load_sampler
+from nsbgan_infer.storage import hub
+from nsbgan_infer.storage.components import read_header, save_component
+from nsbgan_infer.storage.hub import (
     Source,
     fetch_header,
     fetch_listing,
@@ -29,8 +31,6 @@ from nsbgan_infer.hub import (
     parse_ref,
     push_files,
 )
-from nsbgan_infer.pipeline import NsbPipeline
-from nsbgan_infer.registry import load_decoder, load_sampler
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # inside huggingface_hub
 BODY = b"weights" * 1000
@@ -419,5 +419,5 @@ def test_offline_pushes_and_lists_nothing(logged_in: LocalServer) -> None:
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, nsbgan_infer.hub; print([m for m in ('torch', 'huggingface_hub') if m in sys.modules])"
+    code = "import sys, nsbgan_infer.storage.hub; print([m for m in ('torch', 'huggingface_hub') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -18,7 +18,6 @@ from tiny import (
 )
 from torch import Tensor
 
-from nsbgan_infer.components import save_component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
@@ -27,6 +26,7 @@ from nsbgan_infer.latents import Latents
 from nsbgan_infer.pipeline import NsbPipeline, Request, Stage
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.storage.components import save_component
 
 SIDES = {  # preset -> every resolution that it makes
     "biggan-128": (128,),
@@ -333,7 +333,7 @@ def test_a_decoder_scale_of_two_is_counted() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_runs_at_its_real_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights of the real sizes, built as `nsbgan plan` builds them."""
-    from nsbgan_infer.plan import outline_pipeline
+    from nsbgan_infer.diagnostics.estimate import outline_pipeline
 
     torch.manual_seed(0)
     try:

@@ -9,10 +9,17 @@ import torch
 from tiny import cache_tiny_biggan, ship_tiny_weights, tiny_decoder, tiny_pipeline, tiny_sampler
 from torch import nn
 
-from nsbgan_infer.components import save_component
+from nsbgan_infer.diagnostics.estimate import (
+    META,
+    LiveBytes,
+    outline_decoder,
+    outline_pipeline,
+    outline_sampler,
+    plan_pipeline,
+)
 from nsbgan_infer.errors import CheckpointError, UsageError
-from nsbgan_infer.plan import META, LiveBytes, outline_decoder, outline_pipeline, outline_sampler, plan_pipeline
 from nsbgan_infer.presets import PRESETS
+from nsbgan_infer.storage.components import save_component
 
 # multiply-adds of one sample in G, from exact layer lists (folded, 3 RGB channels, up-sampling convolutions merged)
 MEASURED = {"biggan-128": 7.5, "biggan-256": 24.6, "biggan-512": 31.9}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tiny import ship_tiny_weights, tiny_decoder, tiny_pipeline, tiny_sampler
 
-from nsbgan_infer.components import component_config, load_component, save_component
 from nsbgan_infer.errors import NsbError, UsageError
 from nsbgan_infer.pipeline import NsbPipeline
-from nsbgan_infer.publish import Subject, open_subject
+from nsbgan_infer.publishing.subject import Subject, open_subject
+from nsbgan_infer.storage.components import component_config, load_component, save_component
 
 
 def contents(subject: Subject) -> dict[str, bytes]:

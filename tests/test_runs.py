@@ -22,11 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nsbgan_infer import runs, shard_worker
+from nsbgan_infer.bulk import run as runs
+from nsbgan_infer.bulk import shard as shard_worker
+from nsbgan_infer.bulk.sinks import AppendedFile, Encoding, Line, SinkName
 from nsbgan_infer.errors import NonFiniteError, UsageError, WorkError
 from nsbgan_infer.images import read_recipe
 from nsbgan_infer.pipeline import Output, Request
-from nsbgan_infer.sinks import AppendedFile, Encoding, Line, SinkName
 
 SINKS: tuple[SinkName, ...] = ("folder", "tar", "npz")
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nsbgan_infer import sources
+from nsbgan_infer import datasets as sources
+from nsbgan_infer.datasets import ImageSource, centre_square, check_images, decode_image, open_source, to_tensor
 from nsbgan_infer.errors import ImageFileError, UsageError
-from nsbgan_infer.sources import ImageSource, centre_square, check_images, decode_image, open_source, to_tensor
 
 
 def picture(colour: tuple[int, int, int] = (200, 30, 60), size: tuple[int, int] = (12, 9), fmt: str = "PNG") -> bytes:

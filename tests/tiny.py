@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component, save_component
+from nsbgan_infer.classifiers.base import ClassifierInfo, Scores, to_8_bit
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
 from nsbgan_infer.encoders import WaveletEncoder
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores, to_8_bit
-from nsbgan_infer.files import sha256_of
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.samplers.biggan import BigGANConfig, BigGANDeep
 from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
+from nsbgan_infer.storage.components import Component, save_component
+from nsbgan_infer.storage.files import sha256_of
 
 CLASSES = (1, 207, 217, 933)
 
@@ -98,6 +98,7 @@ class TinyClassifier(nn.Module):
 def ship_tiny_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make `folder` the folder of the weights that ship, with tiny ones under the embedded names."""
     from nsbgan_infer import registry
+    from nsbgan_infer.storage import shipped
 
     parts: dict[str, Component] = {
         "embedded-w-64": tiny_sampler("wavelet", name="embedded-w-64", resolution=64),
@@ -110,7 +111,8 @@ def ship_tiny_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rows[name] = {"file": file.name, "sha256": sha256_of(file), "licence": "tests only"}
     defaults = {"generate": {"wavelet": "subband-w"}, "upscale": {"wavelet": "subband-w"}}
     (folder / "manifest.json").write_text(json.dumps({"components": rows, "defaults": defaults}))
-    monkeypatch.setattr(registry, "weights_dir", lambda: folder)
+    for module in (registry, shipped):
+        monkeypatch.setattr(module, "weights_dir", lambda: folder)
     return folder
 
 

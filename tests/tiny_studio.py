@@ -8,8 +8,8 @@ from typing import Any
 
 from tiny import tiny_pipeline
 
-from nsbgan_infer.demo.studio import Finished, Studio
 from nsbgan_infer.pipeline import NsbPipeline
+from nsbgan_infer.serving.actions import Finished, Studio
 
 
 class TinyStudio(Studio):

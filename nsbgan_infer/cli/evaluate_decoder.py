@@ -63,11 +63,11 @@ def command(
     Y-PSNR and SSIM on BT.601 luma (studio range, border of 4 cut), MSE on RGB in [0, 1], means over the pictures; from
     2,048 pictures on also FD-lite0 and FD-lite2 of the reconstructions.
     """
+    from nsbgan_infer.datasets import open_source
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.evaluation.reconstruction import evaluate_decoders
-    from nsbgan_infer.hub import set_offline
     from nsbgan_infer.registry import load_decoder
-    from nsbgan_infer.sources import open_source
+    from nsbgan_infer.storage.hub import set_offline
 
     if offline:
         set_offline()

@@ -50,7 +50,7 @@ def _image(path: Path) -> dict[str, Any]:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    from nsbgan_infer.files import read_json
+    from nsbgan_infer.storage.files import read_json
 
     if (path / INDEX).is_file():
         index = read_json(path / INDEX)
@@ -66,8 +66,8 @@ def _checkpoint(file: Path) -> dict[str, Any]:
     import json
     import math
 
-    from nsbgan_infer.components import CONFIG_KEY, read_header
-    from nsbgan_infer.files import sha256_of
+    from nsbgan_infer.storage.components import CONFIG_KEY, read_header
+    from nsbgan_infer.storage.files import sha256_of
 
     header = read_header(file)
     metadata = dict(header.pop("__metadata__", None) or {})

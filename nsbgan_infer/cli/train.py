@@ -107,9 +107,9 @@ def decoder_command(
     """
     run.check()
     from nsbgan_infer.registry import component_path
-    from nsbgan_infer.training.adversarial import train_adversarial
-    from nsbgan_infer.training.decoder import train_decoder
-    from nsbgan_infer.training.decoder_presets import adversarial_settings, decoder_settings
+    from nsbgan_infer.training.decoders.adversarial import train_adversarial
+    from nsbgan_infer.training.decoders.l1 import train_decoder
+    from nsbgan_infer.training.decoders.presets import adversarial_settings, decoder_settings
 
     begin = component_path(start, "decoder") if start is not None else None
     if arch in STARTED_FROM:
@@ -150,8 +150,8 @@ def decoder_command(
 def unet_command(arch: str, level: int, level1: Path | None, data: tuple[str, ...], run: Run, console: Console) -> None:
     """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
     run.check()
-    from nsbgan_infer.training.unet import train_unet
-    from nsbgan_infer.training.unet_presets import unet_settings
+    from nsbgan_infer.training.decoders.unet import train_unet
+    from nsbgan_infer.training.decoders.unet_presets import unet_settings
 
     settings = unet_settings(
         run.preset,
@@ -182,9 +182,9 @@ def sampler_command(form: str, data: Path, name: str | None, run: Run, console: 
     The lean form has the presets small and tiny; baseline is the paper's BigGAN-deep at 256 x 256.
     """
     run.check()
-    from nsbgan_infer.training.redraw import RedrawSettings, train_lean_sampler
-    from nsbgan_infer.training.sampler import train_sampler
-    from nsbgan_infer.training.sampler_presets import sampler_settings
+    from nsbgan_infer.training.samplers.biggan import train_sampler
+    from nsbgan_infer.training.samplers.lean import RedrawSettings, train_lean_sampler
+    from nsbgan_infer.training.samplers.presets import sampler_settings
 
     settings = sampler_settings(
         run.preset, form=form, data=str(data), out=run.out, name=name or "", overrides=run.overrides(console)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.components import read_header, read_tensors
-from nsbgan_infer.convert import read_pickle
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.errors import CheckpointError, UsageError, missing_extra
+from nsbgan_infer.storage.checkpoints import read_pickle
+from nsbgan_infer.storage.components import read_header, read_tensors
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor

@@ -15,14 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nsbgan_infer.classifiers.base import Classifier
+from nsbgan_infer.classifiers.efficientnet_lite import load_lite0, load_lite2
+from nsbgan_infer.datasets import ImageSource, to_tensor
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.decoders.tiling import decode
-from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
+from nsbgan_infer.encoders import Encoder, WaveletEncoder
+from nsbgan_infer.encoders.table import encoder_for
+from nsbgan_infer.engines.classifiers import in_bulk
 from nsbgan_infer.errors import ImageFileError, UsageError
-from nsbgan_infer.evaluation.features import Classifier, in_bulk, load_lite0, load_lite2
 from nsbgan_infer.evaluation.frechet import Moments, frechet_distance
-from nsbgan_infer.sources import ImageSource, to_tensor
 
 BORDER = 4
 SMALLEST = 32  # a low band of 8 x 8, the least that decoders promise
@@ -101,7 +104,7 @@ def own_encoder(decoder: Decoder) -> Encoder:
         raise UsageError(
             f"Decoders are measured at x4, and {decoder.info.name} enlarges by {decoder.info.scale}: give a x4 decoder."
         )
-    return WaveletEncoder(2) if decoder.info.basis == "wavelet" else PixelEncoder(2)
+    return encoder_for(decoder.info.basis, 2)
 
 
 def baseline(low_band: Tensor, encoder: Encoder) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.devices import computes_bf16, pick_device
 from nsbgan_infer.errors import NonFiniteError, UsageError, missing_extra
-from nsbgan_infer.files import write_json
+from nsbgan_infer.storage.files import write_json
 from nsbgan_infer.training.run_folder import CHECKPOINT, check_record, cut_log, json_ready, resume, save_checkpoint
 
 

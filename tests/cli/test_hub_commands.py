@@ -17,8 +17,8 @@ from local_server import LocalServer, serve
 from push_server import COMMIT, PushServer
 from tiny import ship_tiny_weights, tiny_decoder, tiny_pipeline
 
-from nsbgan_infer.components import save_component
 from nsbgan_infer.pipeline import NsbPipeline
+from nsbgan_infer.storage.components import save_component
 
 JsonRun = Callable[..., Any]
 REPO = "someone/thing"

@@ -116,7 +116,7 @@ def test_errors_become_one_sentence(
 
 
 def test_quiet_reaches_the_progress_bars_of_fetching(run: Run) -> None:
-    from nsbgan_infer import hub
+    from nsbgan_infer.storage import hub
 
     run("classes", "207")
     assert not hub._quiet

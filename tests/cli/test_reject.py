@@ -15,10 +15,10 @@ from command import Run
 from PIL import Image
 from tiny import CLASSES, TinyClassifier
 
+from nsbgan_infer.datasets import open_source, to_tensor
 from nsbgan_infer.images import read_recipe, to_pil
 from nsbgan_infer.pipeline import NsbPipeline
-from nsbgan_infer.samplers.rejection import Rule, Wish, attempt_seed, scores
-from nsbgan_infer.sources import open_source, to_tensor
+from nsbgan_infer.rejection import Rule, Wish, attempt_seed, scores
 
 TRIES = 6
 
@@ -26,7 +26,7 @@ TRIES = 6
 @pytest.fixture
 def reject(run: Run, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`nsbgan generate` of all four classes, three each, with a tiny classifier."""
-    monkeypatch.setattr("nsbgan_infer.evaluation.features.load_lite0", TinyClassifier)
+    monkeypatch.setattr("nsbgan_infer.classifiers.efficientnet_lite.load_lite0", TinyClassifier)
     common = ("generate", "--pipeline", pipeline_folder, "--engine", "eager", "-c", "all", "-n", "3")
     common += ("--max-tries", TRIES)
     return lambda *arguments, code=0: run(*common, *arguments, code=code)
@@ -173,7 +173,7 @@ def test_what_cannot_work_is_one_sentence_before_any_picture(
 def test_without_the_extra_the_hint_says_how_to_install_it(
     run: Run, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nsbgan_infer.evaluation import features
+    from nsbgan_infer.classifiers import efficientnet_lite as features
 
     features._load_lite.cache_clear()
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)

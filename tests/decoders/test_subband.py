@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nsbgan_infer.components import load_component, save_component
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.training.decoder import NETWORKS
+from nsbgan_infer.storage.components import load_component, save_component
+from nsbgan_infer.training.decoders.l1 import NETWORKS
 
 TINY = SubbandConfig(name="tiny", blocks=2, channels=8)
 

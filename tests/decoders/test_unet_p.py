@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nsbgan_infer.components import build_component, load_component, save_component
 from nsbgan_infer.decoders.interpolate import make_iwt
 from nsbgan_infer.decoders.unet_p import ResidualUNet, UNetP, UNetPConfig, double
 from nsbgan_infer.encoders import PixelEncoder
 from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.storage.components import build_component, load_component, save_component
 
 TINY = UNetPConfig(width=2)
 

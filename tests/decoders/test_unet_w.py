@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nsbgan_infer.components import build_component, load_component, save_component
 from nsbgan_infer.decoders.interpolate import make_iwt
 from nsbgan_infer.decoders.unet_w import (
     PatchUNet,
@@ -27,6 +26,7 @@ from nsbgan_infer.decoders.unet_w import (
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.encoders.lifting import Boundary
 from nsbgan_infer.errors import CheckpointError, UsageError
+from nsbgan_infer.storage.components import build_component, load_component, save_component
 
 TINY = UNetWConfig(width=8)
 MODES = {"symmetric": "reflect", "zero": "zero"}

@@ -37,7 +37,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> TinyStudio:
 
 @pytest.fixture(scope="module")
 def address(studio: TinyStudio) -> Iterator[str]:
-    from nsbgan_infer.demo.page import build_page, launch
+    from nsbgan_infer.serving.page import build_page, launch
 
     page = build_page(studio)
     yield launch(page, studio)
@@ -206,7 +206,7 @@ def test_a_walk_becomes_an_animation(visit: Visit) -> None:
 
 
 def test_a_taken_port_and_a_preset_without_weights_are_sentences(address: str, studio: TinyStudio) -> None:
-    from nsbgan_infer.demo.page import build_page, launch
+    from nsbgan_infer.serving.page import build_page, launch
 
     with pytest.raises(UsageError, match="choose another --port"):
         launch(build_page(studio), studio, port=int(address.rstrip("/").rsplit(":", 1)[1]))

@@ -9,13 +9,13 @@ from PIL import Image
 from tiny import TinyClassifier
 from tiny_studio import TinyStudio
 
-from nsbgan_infer.demo import studio as module
-from nsbgan_infer.demo.choices import MOST, decoders, presets, typed
-from nsbgan_infer.demo.clock import Clock
-from nsbgan_infer.demo.studio import MOST_IMAGES, Studio
 from nsbgan_infer.errors import ImageFileError, UnknownNameError, UsageError
 from nsbgan_infer.images import read_recipe
 from nsbgan_infer.registry import load_decoder
+from nsbgan_infer.serving import actions as module
+from nsbgan_infer.serving.actions import MOST_IMAGES, Studio
+from nsbgan_infer.serving.choices import MOST, decoders, presets, typed
+from nsbgan_infer.serving.clock import Clock
 
 
 @pytest.fixture

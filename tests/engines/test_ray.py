@@ -13,8 +13,8 @@ import pytest
 from bulk import make, plan_of, tree
 from ray_factories import broken, dying, failing, plain
 
-from nsbgan_infer import runs
-from nsbgan_infer.engines.ray import run_on_ray
+from nsbgan_infer.bulk import run as runs
+from nsbgan_infer.bulk.ray import run_on_ray
 from nsbgan_infer.errors import MissingExtraError, UsageError, WorkError
 
 HELPERS = str(Path(__file__).resolve().parents[1])

@@ -12,23 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nsbgan_infer.classifiers.base import ClassifierInfo, Scores, resize_bicubic, to_8_bit
+from nsbgan_infer.classifiers.efficientnet_lite import LiteClassifier, load_lite0, load_lite2, with_imagenet_colours
+from nsbgan_infer.datasets import centre_square, open_source, to_tensor
+from nsbgan_infer.engines.classifiers import MANY, PooledInBulk, in_bulk
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.evaluation.features import (
-    MANY,
-    ClassifierInfo,
-    LiteClassifier,
-    PooledInBulk,
-    Scores,
-    in_bulk,
-    load_lite0,
-    load_lite2,
-    resize_bicubic,
-    safe_state_dict,
-    to_8_bit,
-    with_imagenet_colours,
-)
 from nsbgan_infer.registry import load_classifier
-from nsbgan_infer.sources import centre_square, open_source, to_tensor
+from nsbgan_infer.storage.checkpoints import safe_state_dict
 
 
 @pytest.mark.parametrize("size", [(64, 64), (300, 200), (150, 260), (224, 224)])

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from nsbgan_infer.classifiers.base import ClassifierInfo, Scores
 from nsbgan_infer.cli.main import cli, exit_code
 from nsbgan_infer.errors import CheckpointError, ImageFileError, NsbError, UnknownNameError, UsageError
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.evaluation.images import Gathered, check_measures, evaluate_images, gather, load_judges
 from nsbgan_infer.evaluation.pictures import PictureSet, made_pictures, open_pictures
 from nsbgan_infer.evaluation.references import load_reference, make_reference, save_reference
@@ -129,9 +129,9 @@ def test_every_kind_of_source_gives_the_same_figures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sink", ["folder", "tar", "npz"])
 def test_a_runs_manifest_is_a_source(tmp_path: Path, sink: str) -> None:
-    from nsbgan_infer.runs import Plan
-    from nsbgan_infer.runs import run as run_plan
-    from nsbgan_infer.sinks import Encoding
+    from nsbgan_infer.bulk.plan import Plan
+    from nsbgan_infer.bulk.run import run as run_plan
+    from nsbgan_infer.bulk.sinks import Encoding
 
     p = (pictures(4, 8, size=32) * 255).round() / 255
     plan = Plan(classes=(207, 208), count=4, resolution=32, batch_size=2, encoding=Encoding(sink=sink))  # type: ignore[arg-type]

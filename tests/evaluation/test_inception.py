@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from nsbgan_infer.classifiers import inception
+from nsbgan_infer.classifiers.inception import load_fid_inception, load_inception
 from nsbgan_infer.errors import CheckpointError, MissingExtraError, OfflineError
-from nsbgan_infer.evaluation import inception
-from nsbgan_infer.evaluation.inception import load_fid_inception, load_inception
-from nsbgan_infer.hub import set_offline
+from nsbgan_infer.storage.hub import set_offline
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_torchvisions_inception_judges_a_thousand_classes_in_eval_mode(tmp_path:
 def test_the_import_works_beside_a_torch_that_torchvision_was_not_built_for() -> None:
     """In a process of its own, without the declarations that conftest makes."""
     code = (
-        "from nsbgan_infer.evaluation.inception import _import\n"
+        "from nsbgan_infer.classifiers.inception import _import\n"
         "_import('torch_fidelity.feature_extractor_inceptionv3', 'torch-fidelity', 'FID')"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=300, check=False).returncode == 0

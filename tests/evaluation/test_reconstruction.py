@@ -12,13 +12,13 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
+from nsbgan_infer.classifiers.base import ClassifierInfo, Scores
+from nsbgan_infer.datasets import ImageSource, open_source
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
 from nsbgan_infer.evaluation import reconstruction
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.evaluation.reconstruction import evaluate_decoder, luma, psnr, reconstruct, ssim, y_scores
-from nsbgan_infer.sources import ImageSource, open_source
 
 
 class Spy:

@@ -12,10 +12,10 @@ from PIL import Image
 from tiny import CLASSES, ship_tiny_weights
 from torch import Tensor, nn
 
+from nsbgan_infer.classifiers.base import ClassifierInfo, Scores
 from nsbgan_infer.cli.main import cli, exit_code
 from nsbgan_infer.evaluation import cost
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.evaluation.reproduce import Options, reproduce_table
 from nsbgan_infer.evaluation.tables import MAX, MIN, TABLES, find_table
 from nsbgan_infer.latents import draw_latents

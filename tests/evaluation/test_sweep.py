@@ -11,13 +11,13 @@ from PIL import Image
 from tiny import CLASSES, ship_tiny_weights, tiny_pipeline
 from torch import Tensor, nn
 
+from nsbgan_infer.classifiers.base import ClassifierInfo, Scores
 from nsbgan_infer.cli.main import cli, exit_code
 from nsbgan_infer.engines import placed
 from nsbgan_infer.errors import UnknownNameError, UsageError
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
+from nsbgan_infer.evaluation.judged_cache import Judges, Studio
 from nsbgan_infer.evaluation.plots import label, plot_sweeps
-from nsbgan_infer.evaluation.studio import Judges, Studio
 from nsbgan_infer.evaluation.sweep import Point, Real, Sweep, sweep
 from nsbgan_infer.evaluation.tables import (
     MAX,
@@ -30,7 +30,7 @@ from nsbgan_infer.evaluation.tables import (
 )
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries
-from nsbgan_infer.samplers.rejection import Rule, Wish, reject
+from nsbgan_infer.rejection import Rule, Wish, reject
 
 
 class CountingJudge(nn.Module):
@@ -98,7 +98,7 @@ def test_thresholds_of_one_pool_equal_separate_rejection(tmp_path: Path, mode: s
 
 
 def test_a_second_run_judges_nothing_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nsbgan_infer.evaluation.studio.CHUNK", 5)
+    monkeypatch.setattr("nsbgan_infer.evaluation.judged_cache.CHUNK", 5)
     judge = CountingJudge()
     first = sweep(studio(tmp_path, judge), WISHES, REAL, truncations=(0.5,), thresholds=(0.5,))
     assert judge.seen >= len(WISHES)

@@ -11,11 +11,17 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsbgan_infer.components import build_component, component_config, load_component, parse_config, save_component
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.latents import Latents, draw_latents
 from nsbgan_infer.samplers.learned import CodePrior, LearnedConfig, LearnedSampler, denormalised, normalised
 from nsbgan_infer.samplers.resnets import Attention, ConditionalNorm, ResNetGenerator
+from nsbgan_infer.storage.components import (
+    build_component,
+    component_config,
+    load_component,
+    parse_config,
+    save_component,
+)
 
 CLASSES = (5, 207, 999)
 FORMS: dict[str, dict[str, Any]] = {

@@ -11,19 +11,10 @@ from hypothesis import strategies as st
 from tiny import CLASSES, TinyClassifier, tiny_pipeline
 from torch import Tensor
 
+from nsbgan_infer.classifiers.base import ClassifierInfo, Scores
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.latents import LAST_SEED
-from nsbgan_infer.samplers.rejection import (
-    Rule,
-    Tally,
-    Wish,
-    attempt_seed,
-    draw_accepted,
-    reject,
-    rejected_outputs,
-    scores,
-)
+from nsbgan_infer.rejection import Rule, Tally, Wish, attempt_seed, draw_accepted, reject, rejected_outputs, scores
 
 
 def draw_z(wish: Wish) -> Tensor:

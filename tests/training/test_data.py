@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from nsbgan_infer.datasets import open_source
 from nsbgan_infer.errors import ImageFileError, UsageError
-from nsbgan_infer.sources import open_source
-from nsbgan_infer.training.data import CropBatches, Pictures, feed, load_pictures
+from nsbgan_infer.training.decoders.windows import CropBatches, Pictures, feed, load_pictures
 
 
 def numbered(count: int = 5, size: int = 12) -> Pictures:

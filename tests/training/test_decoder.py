@@ -17,12 +17,17 @@ import torch
 from command import process
 from PIL import Image
 
-from nsbgan_infer.components import component_config, load_component
 from nsbgan_infer.errors import CheckpointError, ImageFileError, UsageError
 from nsbgan_infer.registry import load_decoder
-from nsbgan_infer.training.adversarial import AdversarialSettings, interpolate_weights, moved, train_adversarial
-from nsbgan_infer.training.decoder import NETWORKS, DecoderSettings, make_network, train_decoder
-from nsbgan_infer.training.decoder_presets import PRESETS, adversarial_settings, decoder_settings
+from nsbgan_infer.storage.components import component_config, load_component
+from nsbgan_infer.training.decoders.adversarial import (
+    AdversarialSettings,
+    interpolate_weights,
+    moved,
+    train_adversarial,
+)
+from nsbgan_infer.training.decoders.l1 import NETWORKS, DecoderSettings, make_network, train_decoder
+from nsbgan_infer.training.decoders.presets import PRESETS, adversarial_settings, decoder_settings
 from nsbgan_infer.training.run_folder import CHECKPOINT
 
 QUIET = {"loop": {"quiet": True, "tensorboard": False, "device": "cpu"}}
@@ -199,9 +204,9 @@ PROCESS = """
 import sys
 from pathlib import Path
 import torch
-from nsbgan_infer.training.decoder import train_decoder
-from nsbgan_infer.training.decoder_presets import decoder_settings
-from nsbgan_infer.training.losses import discriminator_loss, generator_loss
+from nsbgan_infer.training.decoders.l1 import train_decoder
+from nsbgan_infer.training.decoders.presets import decoder_settings
+from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss
 
 photos, out = sys.argv[1:]
 loop = {"quiet": True, "tensorboard": False, "device": "cpu", "steps": 8, "log_every": 4}
@@ -226,7 +231,7 @@ dist.destroy_process_group()
 
 def test_two_processes_are_one(photos: Path, tmp_path: Path) -> None:
     """Same weights as one process with the same global batch, and relativistic losses of the global batch."""
-    from nsbgan_infer.training.losses import discriminator_loss, generator_loss
+    from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -264,7 +269,7 @@ def test_two_processes_are_one(photos: Path, tmp_path: Path) -> None:
 
 
 def test_uneven_batches_are_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nsbgan_infer.training.decoder import open_batches
+    from nsbgan_infer.training.decoders.l1 import open_batches
 
     class Three:
         num_processes, process_index = 3, 0

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from nsbgan_infer.errors import CheckpointError, UsageError
-from nsbgan_infer.training.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
-from nsbgan_infer.training.patch_discriminators import VggDiscriminator
-from nsbgan_infer.training.perceptual import LiteDistance, PerceptualName, Vgg19Distance, make_perceptual
+from nsbgan_infer.training.decoders.discriminators import VggDiscriminator
+from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
+from nsbgan_infer.training.decoders.perceptual import LiteDistance, PerceptualName, Vgg19Distance, make_perceptual
 
 
 def bce(logit: float, label: int) -> float:

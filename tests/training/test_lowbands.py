@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from nsbgan_infer.datasets import centre_square, open_source, to_tensor
 from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, ImageFileError, UsageError
-from nsbgan_infer.sources import centre_square, open_source, to_tensor
-from nsbgan_infer.training.lowbands import CHUNK, encode_lowbands, open_lowbands
+from nsbgan_infer.training.samplers.lowbands import CHUNK, encode_lowbands, open_lowbands
 
 WNIDS = ("n02099601", "n01440764")  # golden retriever 207, tench 0
 

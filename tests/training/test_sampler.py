@@ -17,21 +17,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer.components import load_component
+from nsbgan_infer.datasets import ImageSource
 from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, NonFiniteError, UnknownNameError, UsageError
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
-from nsbgan_infer.sources import ImageSource
-from nsbgan_infer.training.augment import POLICIES, augment
-from nsbgan_infer.training.discriminators import ResNetDiscriminator, hinge_discriminator, hinge_generator
-from nsbgan_infer.training.lowbands import encode_lowbands
-from nsbgan_infer.training.projected import LiteTrunk, StridedDepthwise, energy_distance
-from nsbgan_infer.training.redraw import RedrawSettings, train_lean_sampler
+from nsbgan_infer.storage.components import load_component
 from nsbgan_infer.training.run_folder import CHECKPOINT
-from nsbgan_infer.training.sampler import SamplerSettings, SamplerTask, train_sampler
-from nsbgan_infer.training.sampler_presets import BIGGAN, FORMS, LEAN, PRESETS, TABLE, sampler_settings
-from nsbgan_infer.training.spectral import largest_singular_value, orthogonal_penalty, plain_state, put_spectral_norm
+from nsbgan_infer.training.samplers.augment import POLICIES, augment
+from nsbgan_infer.training.samplers.biggan import SamplerSettings, SamplerTask, train_sampler
+from nsbgan_infer.training.samplers.discriminators import ResNetDiscriminator, hinge_discriminator, hinge_generator
+from nsbgan_infer.training.samplers.lean import RedrawSettings, train_lean_sampler
+from nsbgan_infer.training.samplers.lowbands import encode_lowbands
+from nsbgan_infer.training.samplers.presets import BIGGAN, FORMS, LEAN, PRESETS, TABLE, sampler_settings
+from nsbgan_infer.training.samplers.projected import LiteTrunk, StridedDepthwise, energy_distance
+from nsbgan_infer.training.samplers.spectral import (
+    largest_singular_value,
+    orthogonal_penalty,
+    plain_state,
+    put_spectral_norm,
+)
 
 QUIET = {"quiet": True, "tensorboard": False, "device": "cpu", "log_every": 1, "save_every": 2}
 
@@ -319,8 +324,8 @@ PROCESS = """
 import os, sys, torch
 from pathlib import Path
 from nsbgan_infer.training.loop import make_accelerator
-from nsbgan_infer.training.sampler import SamplerTask
-from nsbgan_infer.training.sampler_presets import sampler_settings
+from nsbgan_infer.training.samplers.biggan import SamplerTask
+from nsbgan_infer.training.samplers.presets import sampler_settings
 bands, out = sys.argv[1:]
 settings = sampler_settings("tiny", form="biggan", data=bands, out=Path(out),
     overrides={"channels": 4, "batch": 4, "loop": {"device": "cpu"}})

@@ -16,16 +16,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from nsbgan_infer.components import load_component
 from nsbgan_infer.decoders.unet_p import UNetP
 from nsbgan_infer.decoders.unet_w import UNetW, details_of
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, ImageFileError, UnknownNameError, UsageError
 from nsbgan_infer.registry import load_decoder
-from nsbgan_infer.training.batchnorm import with_global_batch_norm
+from nsbgan_infer.storage.components import load_component
+from nsbgan_infer.training.decoders.batchnorm import with_global_batch_norm
+from nsbgan_infer.training.decoders.unet import UNetSettings, UNetTask, mixed, train_unet
+from nsbgan_infer.training.decoders.unet_presets import NETWORKS, PRESETS, TABLE, preset_row, unet_settings
 from nsbgan_infer.training.loop import make_accelerator
-from nsbgan_infer.training.unet import UNetSettings, UNetTask, mixed, train_unet
-from nsbgan_infer.training.unet_presets import NETWORKS, PRESETS, TABLE, preset_row, unet_settings
 
 pytest.importorskip("accelerate")
 
@@ -182,8 +182,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import torch.distributed as dist
-from nsbgan_infer.training.unet import train_unet
-from nsbgan_infer.training.unet_presets import unet_settings
+from nsbgan_infer.training.decoders.unet import train_unet
+from nsbgan_infer.training.decoders.unet_presets import unet_settings
 settings = unet_settings("tiny", arch="unet-w", level=1, data=(sys.argv[1],), out=Path(sys.argv[2]))
 loop = replace(settings.loop, steps=5, device="cpu", quiet=True, tensorboard=False)
 train_unet(replace(settings, loop=loop, lr=1e-4))
