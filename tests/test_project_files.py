@@ -59,6 +59,14 @@ def test_every_target_that_a_page_names_is_in_the_makefile() -> None:
     assert named <= targets and {"check", "test", "docs"} <= named
 
 
+def test_what_the_pages_say_about_rooms_and_tests_is_there() -> None:
+    concepts, security = ((TOP / "docs" / name).read_text("utf-8") for name in ("concepts.md", "security.md"))
+    rooms = re.findall(r"`(\w+(?:/\w+)*(?:\.py|/))`", concepts.split("## The rooms")[1])
+    assert len(rooms) >= 15 and [r for r in rooms if not (TOP / "nsbgan_infer" / r).exists()] == []
+    tests = re.findall(r"`(tests/[\w/.]+)`", security)
+    assert len(tests) >= 8 and [t for t in tests if not (TOP / t).exists()] == []
+
+
 def test_constraints_pin_every_package_that_an_extra_names() -> None:
     lines = (TOP / "constraints.txt").read_text("utf-8").splitlines()
     pinned = {plain(line.split("==")[0]) for line in lines if not line.startswith("#")}
