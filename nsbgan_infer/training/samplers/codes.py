@@ -17,6 +17,7 @@ from torch import Tensor
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.samplers.lean import COARSE
 from nsbgan_infer.samplers.learned import CodePrior
+from nsbgan_infer.storage.checkpoints import read_pickle
 from nsbgan_infer.storage.files import atomic_path
 from nsbgan_infer.training.samplers.lowbands import LowBandSet
 from nsbgan_infer.training.samplers.projected import LiteTrunk, shown_to_trunk
@@ -45,7 +46,7 @@ class Codes:
 def kept_codes(file: Path, data: LowBandSet, trunk: LiteTrunk, code_dim: int) -> Codes:
     """The codes in `file` if it has them, else computed and kept there, so that a resumed run starts at once."""
     if file.exists():
-        codes = Codes(**torch.load(file, map_location="cpu", weights_only=True))
+        codes = Codes(**read_pickle(file))
         if codes.code.shape == (len(data), data.flips, code_dim):
             return codes
     codes = compute_codes(data, trunk, code_dim)
