@@ -24,6 +24,8 @@ from nsbgan_infer.storage import checkpoints
 from nsbgan_infer.storage.checkpoints import read_pickle
 from nsbgan_infer.storage.components import component_config, load_component, read_header, save_component
 
+COVERS = ["storage.checkpoints"]
+
 CONFIG = SRResNetConfig(blocks=2, channels=8, basis="pixel", legacy_skip=True)
 
 

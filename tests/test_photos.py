@@ -20,6 +20,8 @@ from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.evaluation.round_trip import round_trip
 from nsbgan_infer.photos import decode_image, enlarge, open_photo
 
+COVERS = ["evaluation.round_trip"]
+
 
 def noise(width: int, height: int, channels: int = 3) -> np.ndarray:  # type: ignore[type-arg]
     shape = (height, width, channels) if channels > 1 else (height, width)

@@ -28,6 +28,8 @@ from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.storage.components import save_component
 
+COVERS = ["presets", "pretrained", "storage.shipped"]
+
 SIDES = {  # preset -> every resolution that it makes
     "biggan-128": (128,),
     "biggan-256": (256,),

@@ -21,6 +21,19 @@ from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import BUILT_IN, shipped_file
 from nsbgan_infer.storage.components import load_component, save_component
 
+COVERS = [
+    "cli.classes",
+    "cli.convert",
+    "cli.inspect",
+    "cli.interpolate",
+    "cli.loading",
+    "cli.models",
+    "cli.plan",
+    "cli.plugins",
+    "cli.regenerate",
+    "cli.upscale",
+]
+
 JsonRun = Callable[..., Any]
 
 

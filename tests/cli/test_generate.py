@@ -22,6 +22,8 @@ from tiny import cache_tiny_biggan, ship_tiny_weights
 from nsbgan_infer.images import read_recipe
 from nsbgan_infer.pipeline import NsbPipeline
 
+COVERS = ["cli.options", "cli.writer"]
+
 
 def test_names_pixels_and_recipes_are_those_of_python(run: Run, pipeline_folder: Path) -> None:
     stdout = run(

@@ -13,6 +13,8 @@ from command import Run, process
 from nsbgan_infer.cli.main import COMMANDS, cli, exit_code
 from nsbgan_infer.errors import UsageError, WorkError
 
+COVERS = ["__main__", "cli.heap", "cli.output"]
+
 LIGHT = [
     "-h",
     "--version",

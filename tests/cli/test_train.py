@@ -13,6 +13,8 @@ from photo_file import photo
 
 from nsbgan_infer.images import read_recipe
 
+COVERS = ["cli.data"]
+
 JsonRun = Callable[..., Any]
 
 

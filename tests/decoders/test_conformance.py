@@ -19,6 +19,8 @@ from nsbgan_infer.decoders.unet_w import UNetW, UNetWConfig
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.registry import BUILT_IN, load_decoder
 
+COVERS = ["decoders.base"]
+
 GOOD = make_bicubic()
 INFO = replace(GOOD.info, name="plugin")
 

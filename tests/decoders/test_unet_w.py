@@ -28,6 +28,8 @@ from nsbgan_infer.encoders.lifting import Boundary
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.storage.components import build_component, load_component, save_component
 
+COVERS = ["decoders.unet"]
+
 TINY = UNetWConfig(width=8)
 MODES = {"symmetric": "reflect", "zero": "zero"}
 

@@ -34,6 +34,8 @@ from nsbgan_infer.samplers.biggan_release import (
 )
 from nsbgan_infer.storage import hub
 
+COVERS = ["samplers.biggan_checkpoint", "samplers.biggan_fetch"]
+
 NARROW = 8
 NAME = "biggan-deep-128"
 PATH = f"/{NAME}-pytorch_model.bin"

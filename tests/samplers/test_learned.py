@@ -23,6 +23,8 @@ from nsbgan_infer.storage.components import (
     save_component,
 )
 
+COVERS = ["samplers.base", "samplers.lean", "samplers.resnets"]
+
 CLASSES = (5, 207, 999)
 FORMS: dict[str, dict[str, Any]] = {
     "lean": {

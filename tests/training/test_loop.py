@@ -24,6 +24,8 @@ from nsbgan_infer.training.overrides import apply_overrides, read_overrides
 from nsbgan_infer.training.run_folder import CHECKPOINT
 from nsbgan_infer.training.schedules import Schedule
 
+COVERS = ["training.optimisers", "training.overrides", "training.run_folder", "training.schedules"]
+
 
 @dataclass(frozen=True)
 class Record:

@@ -29,6 +29,8 @@ from nsbgan_infer.errors import NonFiniteError, UsageError, WorkError
 from nsbgan_infer.images import read_recipe
 from nsbgan_infer.pipeline import Output, Request
 
+COVERS = ["bulk.journal", "bulk.plan", "bulk.shard", "bulk.sinks"]
+
 SINKS: tuple[SinkName, ...] = ("folder", "tar", "npz")
 
 

@@ -17,7 +17,7 @@ from nsbgan_infer.bulk import run as runs
 from nsbgan_infer.bulk.ray import run_on_ray
 from nsbgan_infer.errors import MissingExtraError, UsageError, WorkError
 
-HELPERS = str(Path(__file__).resolve().parents[1])
+HELPERS = str(Path(__file__).resolve().parents[1] / "helpers")
 
 
 @pytest.fixture(scope="module")

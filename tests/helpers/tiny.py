@@ -82,15 +82,17 @@ def tiny_pipeline() -> NsbPipeline:
 
 
 class TinyClassifier(nn.Module):
-    """12 features, the colours of a 2 x 2 grid, and 1000 logits that turn from one picture to the next."""
+    """12 features, the colours of a 2 x 2 grid, and 1000 logits that turn from picture to picture; `seen` counts."""
 
     info = ClassifierInfo("tiny-judge", 12, "area-2", "tests only")
 
     def __init__(self) -> None:
         super().__init__()
         self.mix = torch.randn(12, 1000, generator=torch.Generator().manual_seed(0))
+        self.seen = 0
 
     def forward(self, pictures: Tensor) -> Scores:
+        self.seen += len(pictures)
         features = nn.functional.adaptive_avg_pool2d(to_8_bit(pictures).float() / 255, 2).flatten(1)
         return Scores(features, 3 * torch.sin(30 * features @ self.mix))
 

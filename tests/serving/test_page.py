@@ -17,6 +17,8 @@ from tiny_studio import TinyStudio
 from nsbgan_infer.cli.main import cli
 from nsbgan_infer.errors import CheckpointError, UsageError
 
+COVERS = ["serving.tabs"]
+
 pytest.importorskip("gradio", reason="the web page needs the extra demo")
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

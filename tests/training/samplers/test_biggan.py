@@ -38,6 +38,16 @@ from nsbgan_infer.training.samplers.spectral import (
     put_spectral_norm,
 )
 
+COVERS = [
+    "training.samplers.augment",
+    "training.samplers.codes",
+    "training.samplers.discriminators",
+    "training.samplers.lean",
+    "training.samplers.presets",
+    "training.samplers.projected",
+    "training.samplers.spectral",
+]
+
 QUIET = {"quiet": True, "tensorboard": False, "device": "cpu", "log_every": 1, "save_every": 2}
 
 

@@ -27,6 +27,8 @@ from nsbgan_infer.training.decoders.unet import UNetSettings, UNetTask, mixed, t
 from nsbgan_infer.training.decoders.unet_presets import NETWORKS, PRESETS, TABLE, preset_row, unet_settings
 from nsbgan_infer.training.loop import make_accelerator
 
+COVERS = ["training.decoders.batchnorm", "training.decoders.unet_presets"]
+
 pytest.importorskip("accelerate")
 
 

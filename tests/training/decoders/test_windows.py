@@ -97,7 +97,7 @@ def test_a_thread_cuts_ahead() -> None:
 
 def test_processes_cut_ahead() -> None:
     """In a process of its own, as a trainer is: forking this one, after all its native threads, would be a risk."""
-    code = "from test_data import *; ahead_changes_nothing(2); a_lost_picture_is_named(2)"
+    code = "from test_windows import *; ahead_changes_nothing(2); a_lost_picture_is_named(2)"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -20,6 +20,8 @@ from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.registry import load_classifier
 from nsbgan_infer.storage.checkpoints import safe_state_dict
 
+COVERS = ["classifiers.base", "engines.classifiers"]
+
 
 @pytest.mark.parametrize("size", [(64, 64), (300, 200), (150, 260), (224, 224)])
 def test_resize_equals_pillow(size: tuple[int, int]) -> None:

@@ -27,6 +27,8 @@ from nsbgan_infer.storage.files import write_json
 from nsbgan_infer.storage.shipped import manifest, weights_dir
 from nsbgan_infer.training.run_folder import json_ready
 
+COVERS = ["publishing.component_facts", "publishing.sheet", "publishing.training_record"]
+
 
 def front(card: str) -> dict[str, Any]:
     value: dict[str, Any] = ModelCard(card).data.to_dict()

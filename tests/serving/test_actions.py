@@ -17,6 +17,8 @@ from nsbgan_infer.serving.actions import MOST_IMAGES, Studio
 from nsbgan_infer.serving.choices import MOST, decoders, presets, typed
 from nsbgan_infer.serving.clock import Clock
 
+COVERS = ["serving.choices", "serving.clock"]
+
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Studio:

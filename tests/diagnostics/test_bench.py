@@ -17,6 +17,8 @@ from nsbgan_infer.diagnostics import bench
 from nsbgan_infer.diagnostics.bench_parts import Baseline, random_decoder, wheel_biggan
 from nsbgan_infer.storage.components import Component
 
+COVERS = ["cli.bench", "diagnostics.bench_parts"]
+
 RATIOS = {
     "wheel512_over_nsb512",
     "wheel512_over_nsb128to512",

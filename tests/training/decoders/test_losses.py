@@ -14,6 +14,8 @@ from nsbgan_infer.training.decoders.discriminators import VggDiscriminator
 from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
 from nsbgan_infer.training.decoders.perceptual import LiteDistance, PerceptualName, Vgg19Distance, make_perceptual
 
+COVERS = ["training.decoders.discriminators", "training.decoders.perceptual"]
+
 
 def bce(logit: float, label: int) -> float:
     return math.log1p(math.exp(-logit if label else logit))
