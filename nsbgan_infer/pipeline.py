@@ -162,6 +162,12 @@ class NsbPipeline:
         Raises UsageError and UnknownNameError before any work, NonFiniteError and WorkError during it.
 
         To keep only what a classifier recognises: `rejection.draw_accepted`.
+
+        >>> output = NsbPipeline.from_pretrained("embedded")("church", seeds=2, resolution=256, keep_steps=True)
+        >>> {name: tuple(tensor.shape) for name, tensor in output.steps.items()}
+        {'sample': (1, 3, 64, 64), 'decoded 1': (1, 3, 256, 256)}
+        >>> output.recipes[0].seed
+        2
         """
         pipeline = self if decoder is None else self.with_decoder(decoder)
         parts = pipeline.stream(
