@@ -219,7 +219,7 @@ def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
         source.image(0)
 
 
-def _read_all(source: ImageSource, wanted: list[bytes], failed: multiprocessing.sharedctypes.Synchronized) -> None:  # type: ignore[name-defined,type-arg]
+def _read_all(source: ImageSource, wanted: list[bytes], failed: multiprocessing.sharedctypes.Synchronized) -> None:  # type: ignore[type-arg]
     for _ in range(150):
         for i, data in enumerate(wanted):
             if source.read(i) != data:

@@ -23,7 +23,7 @@ from nsbgan_infer.photos import decode_image, enlarge, open_photo
 COVERS = ["evaluation.round_trip"]
 
 
-def noise(width: int, height: int, channels: int = 3) -> np.ndarray:  # type: ignore[type-arg]
+def noise(width: int, height: int, channels: int = 3) -> np.ndarray:
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -178,7 +179,7 @@ def test_classes_share_seeds_and_the_order_is_class_by_class() -> None:
 )
 def test_wrong_arguments_are_one_sentence_before_any_work(arguments: dict[str, object], message: str) -> None:
     pipeline = tiny_pipeline()
-    pipeline.sampler = _never  # type: ignore[assignment]
+    pipeline.sampler = _never
     with pytest.raises(UsageError, match=message):
         pipeline(**arguments)  # type: ignore[arg-type]
 
@@ -351,7 +352,7 @@ def test_every_preset_runs_at_its_real_size(name: str, tmp_path: Path, monkeypat
     assert torch.isfinite(output.tensors).all()
 
 
-def _filled(part: object) -> object:
+def _filled(part: Any) -> Any:
     """A network on the `meta` device -> the same with small random weights in memory."""
     if not isinstance(part, torch.nn.Module):
         return part

@@ -24,6 +24,7 @@ from PIL import Image
 
 from nsbgan_infer.bulk import run as runs
 from nsbgan_infer.bulk import shard as shard_worker
+from nsbgan_infer.bulk.plan import Plan
 from nsbgan_infer.bulk.sinks import AppendedFile, Encoding, Line, SinkName
 from nsbgan_infer.errors import NonFiniteError, UsageError, WorkError
 from nsbgan_infer.images import read_recipe
@@ -43,7 +44,7 @@ def manifest(folder: Path) -> list[dict[str, Any]]:
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 20), st.integers(1, 5))
 def test_shards_and_batches_cover_every_image_once(each: int, batch: int, shard: int, classes: int) -> None:
-    plan = runs.Plan(tuple(range(classes)), each * classes, SIDE, batch_size=batch, shard_size=shard)
+    plan = Plan(tuple(range(classes)), each * classes, SIDE, batch_size=batch, shard_size=shard)
     indices = [i for n in plan.shards for b in plan.batches(n) for i in b]
     assert indices == list(range(plan.count))
     requests = [plan.request(i) for i in indices]
@@ -62,12 +63,12 @@ def test_image_j_of_each_class_has_seed_s_plus_j() -> None:
 
 
 def test_uniform_draws_every_class_about_as_often_and_never_a_seed_twice() -> None:
-    plan = runs.Plan(tuple(range(10)), 20_000, SIDE, seed=3, uniform=True)
+    plan = Plan(tuple(range(10)), 20_000, SIDE, seed=3, uniform=True)
     requests = [plan.request(i) for i in range(plan.count)]
     counts = np.bincount([r.class_id for r in requests if r.class_id is not None], minlength=10)
     assert abs(counts - 2000).max() < 5 * 43  # 5 standard deviations of a binomial draw
     assert len({r.seed for r in requests}) == plan.count
-    other = runs.Plan(tuple(range(10)), 20_000, SIDE, seed=4, uniform=True)
+    other = Plan(tuple(range(10)), 20_000, SIDE, seed=4, uniform=True)
     assert [other.request(i).class_id for i in range(50)] != [r.class_id for r in requests[:50]]
 
 
@@ -328,7 +329,7 @@ def test_a_full_disk_ends_in_one_sentence(sink: SinkName, tmp_path: Path, monkey
         room[0] -= 1
         if room[0] < 0:
             raise OSError(28, "No space left on device")
-        return original(*_args)  # type: ignore[arg-type]
+        return original(*_args)
 
     place: Any = Path if sink == "folder" else AppendedFile
     name = "write_bytes" if sink == "folder" else "append"

@@ -59,6 +59,7 @@ def test_details_have_the_documented_shapes_and_order() -> None:
     assert level2.shape == (1, 3, 3, 8, 10) and level1.shape == (1, 3, 3, 16, 20)
     assert torch.equal(decoder(low), idwt2(idwt2(low, level2), level1))
     # the head's channel 9 + 4 * (3 * band + colour) + 2 * dy + dx is one pixel of one band of level 1
+    assert decoder.conv_last.bias is not None
     decoder.conv_last.weight.zero_()
     decoder.conv_last.bias[9 + 4 * (3 * 1 + 2) + 2 * 1 + 0] = 1.0
     _, level1 = decoder.details(low)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def test_no_torch_no_room_no_folder(shipped: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(builtins, "__import__", without_torch)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _path: usage(1 << 30, 1 << 30, 1 << 20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(1 << 30, 1 << 30, 1 << 20))
     (tmp_path / "file").write_text("")
     found = doctor.examine(out=tmp_path / "file")
     assert found["devices"]["torch"] is None

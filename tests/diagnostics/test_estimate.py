@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from nsbgan_infer.diagnostics.estimate import (
     plan_pipeline,
 )
 from nsbgan_infer.errors import CheckpointError, UsageError
+from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.storage.components import save_component
 
@@ -44,10 +46,11 @@ def test_multiply_adds_of_a_decoder_are_those_of_its_convolutions() -> None:
     assert second.multiply_adds == wanted * 32 * 32
 
 
-def tiny_meta():  # type: ignore[no-untyped-def]
+def tiny_meta() -> NsbPipeline:
     pipeline = tiny_pipeline()
+    part: Any
     for part in (pipeline.sampler, pipeline.stages[0].decoder):
-        part.to(META)  # type: ignore[attr-defined]
+        part.to(META)
     return pipeline
 
 

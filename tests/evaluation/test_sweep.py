@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -134,9 +135,15 @@ def test_an_engine_gives_the_same_figures_and_files_of_its_own(tmp_path: Path) -
 def test_sweeps_that_cannot_work_are_refused_before_any_picture(tmp_path: Path) -> None:
     judge = TinyClassifier()
     line = studio(tmp_path, judge)
-    for options in ({"truncations": ()}, {"thresholds": (1.5,)}, {"mode": "best"}, {"max_tries": 0}):
+    refused: tuple[dict[str, Any], ...] = (
+        {"truncations": ()},
+        {"thresholds": (1.5,)},
+        {"mode": "best"},
+        {"max_tries": 0},
+    )
+    for options in refused:
         with pytest.raises(UsageError):
-            sweep(line, WISHES, REAL, **options)  # type: ignore[arg-type]
+            sweep(line, WISHES, REAL, **options)
     assert judge.seen == 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from nsbgan_infer.bulk import run as runs
+from nsbgan_infer.bulk.plan import Plan
 from nsbgan_infer.bulk.sinks import Encoding, SinkName
 from nsbgan_infer.diagnostics.bench import peak_memory
 from nsbgan_infer.images import Recipe
@@ -40,9 +41,9 @@ def make(requests: Sequence[Request]) -> Output:
     return Output(tensors, tuple(requests), recipes)
 
 
-def plan_of(sink: SinkName = "folder", **changes: Any) -> runs.Plan:
+def plan_of(sink: SinkName = "folder", **changes: Any) -> Plan:
     values: dict[str, Any] = {"classes": (207, 1, 5), "count": 30, "resolution": SIDE, "batch_size": 4}
-    return runs.Plan(**{**values, "shard_size": 12, "encoding": Encoding(sink), **changes})
+    return Plan(**{**values, "shard_size": 12, "encoding": Encoding(sink), **changes})
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -51,7 +52,7 @@ def tree(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def killed_at(line: int, plan: runs.Plan, folder: Path) -> None:
+def killed_at(line: int, plan: Plan, folder: Path) -> None:
     """In a child process: run, and die by SIGKILL when `line` lines of our code have run, in whatever thread."""
     torch.set_num_threads(1)
     left = [line]
@@ -73,7 +74,7 @@ def killed_at(line: int, plan: runs.Plan, folder: Path) -> None:
     runs.run(plan, folder, make, resume=True)
 
 
-def child(line: int, plan: runs.Plan, folder: Path) -> int | None:
+def child(line: int, plan: Plan, folder: Path) -> int | None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     process = context.Process(target=killed_at, args=(line, plan, folder))
@@ -89,7 +90,7 @@ def measure_memory(folder: Path, answers: Any) -> None:
     def note(done: int, _total: int) -> None:
         peaks[done] = peak_memory()
 
-    plan = runs.Plan((1,), 10_000, SIDE, batch_size=50, encoding=Encoding("npz"))
+    plan = Plan((1,), 10_000, SIDE, batch_size=50, encoding=Encoding("npz"))
     runs.run(plan, folder, make, progress=note)
     answers.put((peaks[1000], peak_memory()))
 

@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,10 @@ def _zip(value: bytes) -> bytes:
 
 
 # name -> the bytes of a file whose careless reading would create the file `mark`
+def _dump(mark: Path, protocol: int) -> bytes:
+    return pickle.dumps({"x": Runs(mark, "shell")}, protocol=protocol)
+
+
 PICKLES: dict[str, Callable[[Path], bytes]] = {
     "state dict": lambda mark: _torch({"params": {"conv_first.weight": torch.zeros(1)}, "note": Runs(mark)}),
     "bare": lambda mark: _torch(Runs(mark, "shell")),
@@ -99,7 +104,7 @@ PICKLES: dict[str, Callable[[Path], bytes]] = {
     "old torch": lambda mark: _torch({"state_dict": {"w": torch.zeros(2)}, "x": Runs(mark)}, new=False),
     "older torch": lambda mark: _tar(pickle.dumps(Runs(mark))),
     "zip": lambda mark: _zip(pickle.dumps({"x": Runs(mark)})),
-    **{f"protocol {p}": lambda mark, p=p: pickle.dumps({"x": Runs(mark, "shell")}, protocol=p) for p in range(6)},
+    **{f"protocol {p}": partial(_dump, protocol=p) for p in range(6)},
 }
 
 

@@ -153,9 +153,9 @@ def test_the_prior_blends_codes_and_truncation_shrinks_the_rest() -> None:
 def test_batch_norm_gain_is_one_plus_a_linear_map() -> None:
     norm = ConditionalNorm(3, 2).eval()
     x, condition = torch.randn(2, 3, 4, 4), torch.randn(2, 2)
-    norm.norm.running_mean.normal_()  # type: ignore[union-attr, operator]
-    norm.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
-    mean, variance = (t.view(1, 3, 1, 1) for t in (norm.norm.running_mean, norm.norm.running_var))  # type: ignore[union-attr, operator]
+    norm.norm.running_mean.normal_()  # type: ignore[union-attr]
+    norm.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    mean, variance = (t.view(1, 3, 1, 1) for t in (norm.norm.running_mean, norm.norm.running_var))  # type: ignore[union-attr]
     gain = 1 + condition @ norm.gain.weight.t()
     bias = condition @ norm.bias.weight.t()
     expected = (x - mean) / (variance + 1e-5).sqrt() * gain[..., None, None] + bias[..., None, None]

@@ -91,7 +91,9 @@ def test_thumbnails_are_the_classes_that_match(studio: Studio) -> None:
 
 
 def test_classes_that_the_embedded_sampler_lacks_have_a_grey_tile(studio: Studio) -> None:
-    found = dict(reversed(row) for row in studio.thumbnails("pretrained-256-128", "gold"))  # nothing is fetched
+    found = {
+        caption: picture for picture, caption in studio.thumbnails("pretrained-256-128", "gold")
+    }  # nothing is fetched
     assert len(found) > 3 and len(studio.thumbnails("pretrained-256-128", "")) == MOST
     grey = {name for name, picture in found.items() if picture.getextrema() == ((224, 224),) * 3}
     assert found.keys() - grey == {"1 goldfish", "207 golden retriever"}
@@ -133,7 +135,7 @@ def test_walk_writes_an_animation_there_and_back(studio: Studio) -> None:
     assert [done for done, _ in steps] == [1, 2, 3, 4, 4]
     assert steps[-1][1] is not None
     with Image.open(steps[-1][1]) as film:
-        assert film.n_frames == 6 and film.size == (128, 128)  # the largest, where none reaches 256
+        assert getattr(film, "n_frames", 1) == 6 and film.size == (128, 128)  # the largest, where none reaches 256
 
 
 def test_the_clock_adds_up_by_name() -> None:

@@ -204,7 +204,7 @@ def test_a_walk_becomes_an_animation(visit: Visit) -> None:
     report_says(page, "#walked", "4 of 4")
     answer = page.request.get(page.get_attribute("#film img", "src"))
     with Image.open(io.BytesIO(answer.body())) as film:
-        assert film.n_frames == 6
+        assert getattr(film, "n_frames", 1) == 6
 
 
 def test_a_taken_port_and_a_preset_without_weights_are_sentences(address: str, studio: TinyStudio) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nsbgan_infer.errors import CheckpointError, UnknownNameError, UsageError, WorkError
@@ -239,7 +240,7 @@ def test_missing_files_are_named(component: Component, tmp_path: Path) -> None:
         load_component(tmp_path / "part")
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), components.SafetensorError("I/O error")])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), SafetensorError("I/O error")])
 def test_a_save_that_fails_leaves_the_old_one(
     saved: Path, component: StyleGAN2, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
@@ -251,7 +252,7 @@ def test_a_save_that_fails_leaves_the_old_one(
 
     monkeypatch.setattr(components, "save_file", fails)
     with torch.no_grad():
-        component.const += 1
+        component.const.add_(1)
     with pytest.raises(WorkError, match="Cannot write"):
         save_component(component, saved)
     assert {p: p.read_bytes() for p in saved.parent.rglob("*") if p.is_file()} == before

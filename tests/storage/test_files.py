@@ -97,12 +97,13 @@ def test_a_new_file_replaces_the_old_one_whole_and_takes_the_usual_mode(tmp_path
 
 
 def test_writing_in_many_threads_leaves_the_umask_alone(tmp_path: Path) -> None:
+    def write_twenty(i: int) -> None:
+        for k in range(20):
+            write_bytes(tmp_path / f"{i}-{k}", b"x")
+
     before = os.umask(0o027)
     try:
-        threads = [
-            threading.Thread(target=lambda i=i: [write_bytes(tmp_path / f"{i}-{k}", b"x") for k in range(20)])
-            for i in range(8)
-        ]
+        threads = [threading.Thread(target=write_twenty, args=(i,)) for i in range(8)]
         for t in threads:
             t.start()
         for t in threads:

@@ -356,7 +356,11 @@ def logged_in(hf: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
 def test_what_is_pushed_is_what_is_fetched(logged_in: LocalServer, tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(BODY)
     hub_side = PushServer(logged_in, REPO)
-    content = {"config.json": b"{}", "part/model.safetensors": tmp_path / "weights", "README.md": b"# card"}
+    content: dict[str, Path | bytes] = {
+        "config.json": b"{}",
+        "part/model.safetensors": tmp_path / "weights",
+        "README.md": b"# card",
+    }
     assert push_files(REPO, content, message="Upload") == f"{logged_in.url}/{REPO}/commit/{COMMIT}"
     assert hub_side.held == {"config.json": b"{}", "part/model.safetensors": BODY, "README.md": b"# card"}
     assert hub_side.large == ["part/model.safetensors"] and hub_side.private is False

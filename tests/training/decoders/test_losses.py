@@ -127,9 +127,10 @@ def test_vgg19_reads_torchvision_files(tmp_path: Path, vgg_state: dict[str, torc
     distance = make_perceptual("vgg19", str(file))
     a, b = torch.rand(2, 1, 3, 32, 32)
     value = distance(a, b)
-    net = distance.features  # type: ignore[union-attr]
+    assert isinstance(distance, Vgg19Distance)
+    net = distance.features
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    fa, fb = (net((x - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)) for x in (a, b))  # type: ignore[operator]
+    fa, fb = (net((x - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)) for x in (a, b))
     assert torch.allclose(value, (fa - fb).abs().mean()) and (fa < 0).any()
 
 

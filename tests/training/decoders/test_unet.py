@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def settings_for(arch: str, level: int, data: str, out: Path, **overrides) -> UNetSettings:
+def settings_for(arch: str, level: int, data: str, out: Path, **overrides: Any) -> UNetSettings:
     loop = {"quiet": True, "tensorboard": False, "device": "cpu", **overrides.pop("loop", {})}
     base = unet_settings("tiny", arch=arch, level=level, data=(data,), out=out, level1=overrides.pop("level1", ""))
     return replace(base, loop=replace(base.loop, **loop), **overrides)
@@ -60,7 +61,7 @@ def test_tiny_lowers_its_loss_and_the_result_loads(arch: str, level: int, pictur
     model = train_unet(settings_for(arch, level, pictures, tmp_path))
     found = losses(tmp_path)
     assert len(found) == 10 and found[-1] < 0.7 * found[0], found
-    decoder = load_decoder(str(tmp_path))
+    decoder: Any = load_decoder(str(tmp_path))
     assert decoder.info.name == arch and model.config == decoder.config
     if (arch, level) != ("unet-w", 2):
         scale = decoder.info.scale
@@ -85,7 +86,7 @@ def test_level_two_on_predicted_details_saves_both_networks(arch: str, pictures:
 def test_loss_is_the_mean_over_all_patches(pictures: str, tmp_path: Path) -> None:
     """Against zero predictions the loss is the mean square of the packets, whatever their number (spec 8, row 19)."""
     for level, index in ((1, 1), (2, 0)):
-        task = UNetTask(settings_for("unet-w", level, pictures, tmp_path), make_accelerator("cpu"))
+        task: Any = UNetTask(settings_for("unet-w", level, pictures, tmp_path), make_accelerator("cpu"))
         net = task.network.network1 if level == 1 else task.network.network2
         nn.init.zeros_(net.heads[-1].weight)
         nn.init.zeros_(net.heads[-1].bias)
@@ -102,7 +103,7 @@ def test_pixel_targets_are_the_encoders_pictures(pictures: str, tmp_path: Path) 
     from nsbgan_infer.encoders import PixelEncoder
 
     for level in (1, 2):
-        task = UNetTask(settings_for("unet-p", level, pictures, tmp_path), make_accelerator("cpu"))
+        task: Any = UNetTask(settings_for("unet-p", level, pictures, tmp_path), make_accelerator("cpu"))
         net = task.network.networks[str(level)]
         nn.init.zeros_(net.out.weight)
         nn.init.zeros_(net.out.bias)
@@ -117,7 +118,7 @@ def test_pixel_targets_are_the_encoders_pictures(pictures: str, tmp_path: Path) 
 @pytest.mark.parametrize("level", [1, 2])
 def test_even_scales(level: int, pictures: str, tmp_path: Path) -> None:
     """Inputs come to mean 0 and deviation 1 patch by patch, gains are the targets' sizes, the output starts at 0."""
-    task = UNetTask(
+    task: Any = UNetTask(
         settings_for("unet-w", level, pictures, tmp_path, even_scales=True, batch=64), make_accelerator("cpu")
     )
     net = task.network.network1 if level == 1 else task.network.network2
@@ -131,7 +132,7 @@ def test_even_scales(level: int, pictures: str, tmp_path: Path) -> None:
     sizes = torch.unflatten(targets, 1, (-1, 3)).square().mean(dim=(0, 2, 3, 4)).sqrt()
     torch.testing.assert_close(net.gain[::3, 0, 0], sizes.clamp(min=1e-3))
     assert net(inputs).abs().max() == 0
-    raw = UNetTask(settings_for("unet-w", level, pictures, tmp_path), make_accelerator("cpu"))
+    raw: Any = UNetTask(settings_for("unet-w", level, pictures, tmp_path), make_accelerator("cpu"))
     net = raw.network.network1 if level == 1 else raw.network.network2
     assert net.gain.eq(1).all() and net.shift.eq(0).all() and net(inputs).abs().max() > 0
 
@@ -215,7 +216,7 @@ def test_two_processes_give_the_weights_of_one(pictures: str, tmp_path: Path) ->
 
 
 def test_biases_before_batch_norm_have_no_gradient_and_are_frozen(pictures: str, tmp_path: Path) -> None:
-    task = UNetTask(settings_for("unet-w", 1, pictures, tmp_path), make_accelerator("cpu"))
+    task: Any = UNetTask(settings_for("unet-w", 1, pictures, tmp_path), make_accelerator("cpu"))
     frozen = [p for p in task.network.parameters() if not p.requires_grad]
     assert len(frozen) == 15  # two for each of 7 double convolutions, one for the heads
     for bias in frozen:
@@ -250,7 +251,7 @@ def test_overrides(tmp_path: Path) -> None:
 
 
 def test_bad_settings_are_refused_before_work(pictures: str, tmp_path: Path) -> None:
-    ask = {"data": (pictures,), "out": tmp_path}
+    ask: dict[str, Any] = {"data": (pictures,), "out": tmp_path}
     with pytest.raises(UnknownNameError, match="tiny"):
         unet_settings("tinny", arch="unet-w", level=1, **ask)
     with pytest.raises(UnknownNameError, match="unet-w level 3"):

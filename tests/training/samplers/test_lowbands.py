@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +109,11 @@ def test_a_damaged_set_is_refused(photos: Path, tmp_path: Path, damage: str) -> 
     elif damage == "json":
         (folder / "index.json").write_text("{")
     else:
-        change = {"count": {"count": 4}, "label": {"labels": [7] * 5}, "format": {"format": "other"}}[damage]
-        (folder / "index.json").write_text(json.dumps({**index, **change}))
+        changes: dict[str, dict[str, Any]] = {
+            "count": {"count": 4},
+            "label": {"labels": [7] * 5},
+            "format": {"format": "other"},
+        }
+        (folder / "index.json").write_text(json.dumps({**index, **changes[damage]}))
     with pytest.raises(CheckpointError):
         open_lowbands(folder)
