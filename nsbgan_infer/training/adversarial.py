@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.components import Component, load_component, save_component
 from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.training.data import feed
 from nsbgan_infer.training.decoder import DecoderSettings, make_network, open_batches, save_decoder, write_sheet
@@ -24,7 +25,6 @@ from nsbgan_infer.training.losses import discriminator_loss, generator_loss, lat
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
 from nsbgan_infer.training.patch_discriminators import VggDiscriminator
 from nsbgan_infer.training.perceptual import PerceptualName, make_perceptual
-from nsbgan_infer.training.reduce import reducer_of
 from nsbgan_infer.training.run_folder import check_record, json_ready
 
 
@@ -69,7 +69,7 @@ class AdversarialTask:
         inner = settings.decoder
         self.network = make_network(inner)
         decoder = cast(Decoder, self.network)
-        self.reduce = reducer_of(decoder)
+        self.reduce = make_reducer(decoder.info.reads, decoder.info.scale)
         size = inner.crop * decoder.info.scale
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(inner.loop.seed)
