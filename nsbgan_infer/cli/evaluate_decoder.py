@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     help="Measure on given pairs instead: two folders, or one folder or ZIP that holds lr/ and hr/.",
 )
 @click.argument("hr", required=False, type=EXISTING, metavar="")
+@click.option(
+    "--ensemble",
+    is_flag=True,
+    help="Also the mean of each decoder's results on the eight turns and mirrors of a picture (NAME+).",
+)
 @click.option("--count", type=click.IntRange(min=1), help="Measure this many, spread evenly over all. Default: all.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Pictures of one size decoded together.")
 @click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
@@ -60,6 +65,7 @@ def command(
     paths: tuple[str, ...],
     pairs: Path | None,
     hr: Path | None,
+    ensemble: bool,
     count: int | None,
     batch_size: int,
     device: str,
@@ -80,6 +86,7 @@ def command(
         raise UsageError(f"'{hr}' stands alone: folders of pairs are given as --pairs LR HR.")
     if pairs is not None and count:
         raise UsageError("--count chooses from --images; of --pairs all are measured.")
+    from nsbgan_infer.decoders.ensemble import SelfEnsemble
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.evaluation.pairs import evaluate_pairs, open_pairs
     from nsbgan_infer.evaluation.reconstruction import evaluate_decoders
@@ -95,6 +102,8 @@ def command(
     source = given.large if given else open_source(list(paths))
     source = source.spread(count) if count else source
     decoders = [_placed(load_decoder(name), engine, chosen, precision) for name in names]
+    if ensemble:
+        decoders = [part for d in decoders for part in (d, cast("Decoder", SelfEnsemble(d)))]
     with console.bar(len(source)) as bar:
         bar.step("4 decoders")
         if given:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from nsbgan_infer.cli.main import cli, exit_code
+from nsbgan_infer.components import save_component
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.decoders.photo import PhotoConfig, PhotoDecoder
 from nsbgan_infer.encoders.resize import shrink
@@ -111,6 +112,18 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "b" / "hr" / "0.png").write_bytes(b"no picture")
     with pytest.raises(ImageFileError, match=r"0\.png is no picture"):
         open_pairs(tmp_path / "b")
+
+
+def test_the_command_reports_an_ensemble_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pairs(tmp_path, 4)
+    save_component(PhotoDecoder(PhotoConfig("own", blocks=1, channels=4)), tmp_path / "own")
+    pairs = ("--pairs", str(tmp_path), "--ensemble", "--json", "-q")
+    assert call("evaluate", "decoder", "--decoder", str(tmp_path / "own"), *pairs) == 0
+    plain, mean = json.loads(capsys.readouterr().out)
+    assert (plain["decoder"], mean["decoder"]) == ("own", "own+")
+    assert mean["psnr_y"] == pytest.approx(plain["psnr_y"], abs=0.01)  # untrained it is symmetric
+    assert call("evaluate", "decoder", "--decoder", "iwt", *pairs) == 2
+    assert "take a decoder that reads bicubic" in capsys.readouterr().err
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
