@@ -16,15 +16,16 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nsbgan_infer.datasets import to_tensor
+from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic
-from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.errors import ImageFileError
 from nsbgan_infer.images import open_image, to_pil
+from nsbgan_infer.reductions import Anchor
 
 WHOLE = 512 * 512  # low-band pixels up to which a photo is decoded in one piece
 TILE = 256
-MARGIN = 2  # rows beyond the decoder's halo, so that a strip's own border is never seen
+MARGIN = 4  # rows beyond the decoder's halo, so that a strip's own border is never seen
 MAX_PIXELS = 1 << 24
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -92,29 +93,34 @@ def enlarge(photo: Photo, decoder: Decoder, *, tile: int | None = None) -> Image
     return picture
 
 
-def decode_image(decoder: Decoder, low_band: Tensor, *, tile: int | None = None) -> Image.Image:
-    """(1, 3, h, w) nominally [0, 1] -> RGB image of scale * w by scale * h, in strips of tiles where it is large."""
+def decode_image(
+    decoder: Decoder, low_band: Tensor, *, tile: int | None = None, anchor: Anchor = "centre"
+) -> Image.Image:
+    """(1, 3, h, w) nominally [0, 1] -> RGB image of scale * w by scale * h, in strips of tiles where it is large.
+
+    The result lies over what came in, an ordinary picture unless another `anchor` is named.
+    """
     info = decoder.info
     _, _, height, width = low_band.shape
     if info.halo is None or (tile is None and height * width <= WHOLE):
-        return to_pil(_decode(decoder, low_band, tile))[0]
+        return to_pil(_decode(decoder, low_band, tile, anchor))[0]
     side = tile or TILE
     rows = -(-side // info.multiple) * info.multiple
     margin = -(-(info.halo + MARGIN) // info.multiple) * info.multiple
     image = Image.new("RGB", (width * info.scale, height * info.scale))
     for top in range(0, height, rows):
         first, last = max(0, top - margin), min(height, top + rows + margin)
-        part = _decode(decoder, low_band[..., first:last, :], side)
+        part = _decode(decoder, low_band[..., first:last, :], side, anchor)
         begin, end = (top - first) * info.scale, (min(height, top + rows) - first) * info.scale
         image.paste(to_pil(part[..., begin:end, :])[0], (0, top * info.scale))
     return image
 
 
-def _decode(decoder: Decoder, low_band: Tensor, tile: int | None) -> Tensor:
+def _decode(decoder: Decoder, low_band: Tensor, tile: int | None, anchor: Anchor) -> Tensor:
     if isinstance(decoder, torch.nn.Module):
         weights = next(decoder.parameters(), low_band)
         low_band = low_band.to(weights.device, weights.dtype)
-    return decode(decoder, low_band, tile=tile)
+    return decode_over(decoder, low_band, anchor, tile=tile)
 
 
 def _check_size(path: Path, max_pixels: int) -> None:

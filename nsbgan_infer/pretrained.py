@@ -108,12 +108,12 @@ def _from_preset(preset: Preset, sampler: str | None, decoder: str | None, loade
     loaded: dict[str, Decoder] = {}
     stages = []
     for row in preset.stages:
-        # another sampler whose samples go straight into the first decoder sets the basis of all stages
-        basis = given.info.basis if given and not preset.stages[0].levels else row.basis
-        name = decoder or (default_decoder(basis) if row.decoder == "default" else row.decoder)
+        # another sampler whose samples go straight into the first decoder sets the reduction of all stages
+        reads = given.info.makes if given and not preset.stages[0].levels else row.reads
+        name = decoder or (default_decoder(reads) if row.decoder == "default" else row.decoder)
         if name not in loaded:
             loaded[name] = loaders.decoder(name)
-        encoder = row.encoder(loaded[name].info.basis)
+        encoder = row.encoder(loaded[name].info.reads)
         stages.append(Stage(make_encoder(encoder) if encoder else None, loaded[name]))
     drawn = given or loaders.sampler(preset.sampler)  # last: it may be a large download
     return NsbPipeline(drawn, stages, name=preset.name)

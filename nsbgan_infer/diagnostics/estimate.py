@@ -29,14 +29,13 @@ from nsbgan_infer.decoders.tiling import extend
 from nsbgan_infer.errors import CheckpointError, OfflineError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.pipeline import NsbPipeline, Stage
-from nsbgan_infer.pretrained import Loaders, load_pipeline
+from nsbgan_infer.pretrained import Loaders, hub, load_pipeline
 from nsbgan_infer.registry import BUILT_IN, component_path, entries, load_decoder, load_sampler
 from nsbgan_infer.samplers.base import Sampler
 from nsbgan_infer.samplers.biggan import BigGANConfig, BigGANDeep
 from nsbgan_infer.samplers.biggan_release import TENSOR_BYTES, release
 from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, config_f
-from nsbgan_infer.storage import hub
 from nsbgan_infer.storage.components import Component, empty_weights, outline_component
 
 META = torch.device("meta")
@@ -142,7 +141,7 @@ def _steps(sampler: Sampler, stages: Sequence[Stage]) -> Iterator[tuple[str, str
     for stage in stages:
         if stage.encoder is not None:
             levels = f"{stage.encoder.levels} level{'s' * (stage.encoder.levels > 1)}"
-            yield "3 encoders", f"{stage.encoder.basis}, {levels}", stage.encoder
+            yield "3 encoders", f"{stage.encoder.makes}, {levels}", stage.encoder
         yield "4 decoders", stage.decoder.info.name, partial(_decode, stage.decoder)
 
 

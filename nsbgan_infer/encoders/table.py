@@ -1,14 +1,15 @@
-"""Encoders by configuration, and by basis and levels."""
+"""Encoders by configuration, and by what a decoder reads."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, fields
 from typing import Any
 
-from nsbgan_infer.encoders.base import Basis, Encoder
+from nsbgan_infer.encoders.base import Encoder
 from nsbgan_infer.encoders.pixel import PixelEncoder
 from nsbgan_infer.encoders.wavelet import WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, unknown_name
+from nsbgan_infer.reductions import reduction
 
 
 def make_encoder(config: dict[str, Any]) -> Encoder:
@@ -37,11 +38,11 @@ def encoder_config(encoder: Encoder) -> dict[str, Any]:
     return {"basis": encoder.basis, **asdict(encoder)}  # type: ignore[call-overload]
 
 
-def follow(encoder: Encoder, basis: Basis) -> Encoder:
-    """The encoder of `basis` with as many levels (wavelet, or Gaussian for pixel)."""
-    return encoder if encoder.basis == basis else encoder_for(basis, encoder.levels)
-
-
-def encoder_for(basis: Basis, levels: int) -> Encoder:
-    """The encoder of `basis` that halves `levels` times (wavelet, or Gaussian for pixel)."""
-    return WaveletEncoder(levels) if basis == "wavelet" else PixelEncoder(levels)
+def follow(encoder: Encoder, reads: str) -> Encoder:
+    """The encoder that makes the reduction called `reads`, with as many levels."""
+    if encoder.makes == reads:
+        return encoder
+    made = reduction(reads)
+    if made.basis == "wavelet":
+        return WaveletEncoder(encoder.levels)
+    return PixelEncoder(encoder.levels, made.filter)  # type: ignore[arg-type]

@@ -21,14 +21,14 @@ from nsbgan_infer.engines import placed
 from nsbgan_infer.errors import NsbError, OfflineError, UsageError
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
 from nsbgan_infer.evaluation.judged_cache import Judges, Studio
-from nsbgan_infer.evaluation.reconstruction import DecoderReport, evaluate_decoders, own_encoder
+from nsbgan_infer.evaluation.reconstruction import DecoderReport, evaluate_decoders, own_reducer
 from nsbgan_infer.evaluation.sweep import THRESHOLDS, TRUNCATIONS, Real, Sweep, sweep
 from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown, pair
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.presets import find_preset
+from nsbgan_infer.pretrained import hub
 from nsbgan_infer.registry import entries, load_decoder, load_sampler
 from nsbgan_infer.rejection import Wish
-from nsbgan_infer.storage import hub
 from nsbgan_infer.storage.shipped import default_decoder, manifest
 
 OURS: dict[Basis, tuple[str, str]] = {"wavelet": ("Learned-W-64", "embedded"), "pixel": ("Learned-P-64", "embedded-p")}
@@ -119,7 +119,7 @@ def reproduce_mse(
         rows[name] = Line("-", row.decoder if row else name, row.resolution if row else 256, row.figures if row else {})
         try:
             decoder = load_decoder(options.weights.get(name, name))
-            own_encoder(decoder)
+            own_reducer(decoder)
             decoders[name] = decoder
         except UsageError as error:
             rows[name] = replace(rows[name], missing=f"{error} Here: --weights {name}=FILE.")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import Decoder
-from nsbgan_infer.encoders.table import encoder_for
+from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.storage.components import Component, load_component, save_component
 from nsbgan_infer.training.decoders.discriminators import VggDiscriminator
@@ -69,7 +69,7 @@ class AdversarialTask:
         inner = settings.decoder
         self.network = make_network(inner)
         decoder = cast(Decoder, self.network)
-        self.encoder = encoder_for(decoder.info.basis, decoder.info.scale.bit_length() - 1)
+        self.reduce = make_reducer(decoder.info.reads, decoder.info.scale)
         size = inner.crop * decoder.info.scale
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(inner.loop.seed)
@@ -93,7 +93,7 @@ class AdversarialTask:
         set_rate(self.judge_optimiser, rate)
         picture = self.next_batch(step)
         with autocast(device, inner.loop.precision):
-            decoded = self.network(self.encoder(picture)).float()
+            decoded = self.network(self.reduce(picture)).float()
             values = self._decoder_update(decoded, picture, step)
             values |= self._judge_update(decoded.detach(), picture)
         if self.ema:
@@ -154,7 +154,7 @@ class AdversarialTask:
         """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
         save_decoder(self.network, self.ema, folder)
         if sheet:
-            write_sheet(load_component(folder), self.encoder, self.batches, folder / "sheets", step)
+            write_sheet(load_component(folder), self.reduce, self.batches, folder / "sheets", step)
 
 
 def moved(shift: int, step: int, *pictures: Tensor) -> list[Tensor]:
