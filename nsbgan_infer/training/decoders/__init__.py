@@ -1,0 +1,1 @@
+"""Trainers of decoders and what only they need."""
