@@ -67,7 +67,9 @@ class DegradedBatches:
         rows = range(self.windows.rank, self.windows.batch, self.windows.world)
         pictures = as_floats(self.windows.pixels(step))
         pairs = [self._pair(p, step * self.windows.batch + row) for p, row in zip(pictures, rows, strict=True)]
-        low, picture = (torch.stack(parts).clamp(0, 1).mul(255).round().to(torch.uint8) for parts in zip(*pairs, strict=True))
+        low, picture = (
+            torch.stack(parts).clamp(0, 1).mul(255).round().to(torch.uint8) for parts in zip(*pairs, strict=True)
+        )
         return Pair(low, picture)
 
     def _pair(self, picture: Tensor, position: int) -> Pair:
