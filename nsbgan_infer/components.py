@@ -32,6 +32,7 @@ ARCHITECTURES = {
     "srresnet": "nsbgan_infer.decoders.srresnet:SRResNet",
     "subband": "nsbgan_infer.decoders.subband:SubbandDecoder",
     "rrdb": "nsbgan_infer.decoders.rrdb:RRDB",
+    "photo": "nsbgan_infer.decoders.photo:PhotoDecoder",
     "unet-w": "nsbgan_infer.decoders.unet_w:UNetW",
     "unet-p": "nsbgan_infer.decoders.unet_p:UNetP",
     "biggan-deep": "nsbgan_infer.samplers.biggan:BigGANDeep",

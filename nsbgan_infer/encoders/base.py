@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
+from nsbgan_infer.encoders.reductions import Basis
 from nsbgan_infer.errors import CheckpointError, unknown_name
 
-Basis = Literal["pixel", "wavelet"]
+__all__ = ["Basis", "Encoder", "encoder_config", "make_encoder"]
 
 
 class Encoder(Protocol):
