@@ -122,7 +122,13 @@ class RRDB(Component):
         config = self.config
         reach = config.unshuffle * (2 + DENSE * 3 * config.blocks + 2)  # what follows the body counts for less than 2
         return DecoderInfo(
-            config.name, "pixel", config.scale, config.licence, halo=min(HALO, reach), multiple=config.unshuffle
+            config.name,
+            "pixel",
+            config.scale,
+            config.licence,
+            halo=min(HALO, reach),
+            multiple=config.unshuffle,
+            reads="bicubic",
         )
 
     def forward(self, low_band: Tensor) -> Tensor:

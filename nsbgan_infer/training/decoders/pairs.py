@@ -1,4 +1,4 @@
-"""Training pairs of a decoder for photos: windows of pictures, and what blur, noise and JPEG leave of them.
+"""Training pairs: windows of pictures, and these made smaller, or what blur, noise and JPEG leave of them.
 
 Pair i of a run depends on its seed and i alone, like `CropBatches`, whose windows these are; they are cut and degraded
 on the CPU, in a thread or in worker processes, ahead of the step that asks for them. A window is degraded with a margin
@@ -9,16 +9,17 @@ tiles of a photo, and no border of the window is seen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.training.data import CropBatches, Prefetched, WorkerBatches, as_floats
+from nsbgan_infer.training.data import CropBatches, Prefetched, WorkerBatches, as_floats, feed
 from nsbgan_infer.training.decoders.degradations import degradation, degrade
 from nsbgan_infer.training.loop import step_generator
+from nsbgan_infer.training.reduce import Reducer
 
 MARGIN = 8  # low-resolution pixels: one block of JPEG
 DEGRADE_STREAM = 3  # of `step_generator`
@@ -29,6 +30,49 @@ class Pair(NamedTuple):
 
     low: Tensor
     picture: Tensor
+
+
+class Pairs(Protocol):
+    """The pairs of a run: those of a step by calling it, or made ahead and on a device by `feed`."""
+
+    @property
+    def batch(self) -> int:
+        """Pairs of a step in all processes together."""
+
+    def __call__(self, step: int) -> Pair:
+        """The pairs of a step, float32 in [0, 1], on the CPU."""
+
+    def feed(self, device: torch.device, workers: int) -> Callable[[int], Pair]:
+        """The same on `device` in channels_last, made ahead of the step that asks for them by `workers` processes,
+        0 means one thread. Raises UsageError where processes cannot share the pictures."""
+
+
+@dataclass(frozen=True)
+class ReducedBatches:
+    """Windows, and these made smaller on the device that trains."""
+
+    windows: CropBatches
+    reduce: Reducer
+
+    @property
+    def batch(self) -> int:
+        """See `Pairs`."""
+        return self.windows.batch
+
+    def __call__(self, step: int) -> Pair:
+        """See `Pairs`."""
+        picture = self.windows(step)
+        return Pair(self.reduce(picture), picture)
+
+    def feed(self, device: torch.device, workers: int) -> Callable[[int], Pair]:
+        """See `Pairs`; a reduction may follow its input's layout in memory."""
+        next_batch = feed(self.windows, device, workers)
+
+        def on_device(step: int) -> Pair:
+            picture = next_batch(step)
+            return Pair(self.reduce(picture), picture)
+
+        return on_device
 
 
 @dataclass(frozen=True)
@@ -43,8 +87,8 @@ class DegradedBatches:
     """Names of `degradations.PRESETS`; one is drawn for every window."""
     clean: float
     """The share of windows that are only made smaller, so that clean pictures stay clean."""
-    reduce: Callable[[Tensor], Tensor]
-    """The reduction of these: (B, 3, H, W) -> (B, 3, H / scale, W / scale)."""
+    reduce: Reducer
+    """The reduction of these."""
 
     def __post_init__(self) -> None:
         for way in self.ways:
@@ -54,16 +98,27 @@ class DegradedBatches:
 
     @property
     def batch(self) -> int:
-        """Pairs of a step in all processes together."""
+        """See `Pairs`."""
         return self.windows.batch
 
     def __call__(self, step: int) -> Pair:
-        """The pairs of a step, float32 in [0, 1]."""
+        """See `Pairs`."""
         low, picture = self.pixels(step)
         return Pair(as_floats(low), as_floats(picture))
 
+    def feed(self, device: torch.device, workers: int) -> Callable[[int], Pair]:
+        """See `Pairs`."""
+        made = WorkerBatches(self.pixels, workers) if workers else Prefetched(self.pixels)
+
+        def on_device(step: int) -> Pair:
+            low, picture = (as_floats(part.to(device, non_blocking=True)) for part in made(step))
+            form = torch.channels_last
+            return Pair(low.contiguous(memory_format=form), picture.contiguous(memory_format=form))
+
+        return on_device
+
     def pixels(self, step: int) -> Pair:
-        """The same as uint8."""
+        """The pairs as uint8."""
         rows = range(self.windows.rank, self.windows.batch, self.windows.world)
         pictures = as_floats(self.windows.pixels(step))
         pairs = [self._pair(p, step * self.windows.batch + row) for p, row in zip(pictures, rows, strict=True)]
@@ -86,23 +141,3 @@ class DegradedBatches:
         s = self.scale
         inside = picture[:, top * s : (top + side) * s, left * s : (left + side) * s]
         return Pair(low[:, top : top + side, left : left + side], inside)
-
-
-def widen(windows: CropBatches, scale: int) -> CropBatches:
-    """Windows with the margin that `DegradedBatches` cuts off."""
-    return replace(windows, size=windows.size + MARGIN * scale)
-
-
-def feed_pairs(batches: DegradedBatches, device: torch.device, workers: int = 0) -> Callable[[int], Pair]:
-    """The pairs on `device` in channels_last, made ahead of the step that asks for them.
-
-    `workers` processes make them, 0 means one thread. Raises UsageError where processes cannot share the pictures.
-    """
-    made = WorkerBatches(batches.pixels, workers) if workers else Prefetched(batches.pixels)
-
-    def on_device(step: int) -> Pair:
-        low, picture = (as_floats(part.to(device, non_blocking=True)) for part in made(step))
-        channels_last = torch.channels_last
-        return Pair(low.contiguous(memory_format=channels_last), picture.contiguous(memory_format=channels_last))
-
-    return on_device

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nsbgan_infer.errors import UnknownNameError, UsageError
 from nsbgan_infer.training.data import CropBatches, Pictures
-from nsbgan_infer.training.decoders.degraded_windows import DegradedBatches, feed_pairs, widen
+from nsbgan_infer.training.decoders.pairs import MARGIN, DegradedBatches, ReducedBatches
 
 SIDE = 32
 
@@ -37,8 +37,8 @@ def waves(count: int = 3) -> Pictures:
 
 
 def pairs(batch: int = 4, ways: tuple[str, ...] = ("camera",), clean: float = 0.3, **windows: int) -> DegradedBatches:
-    given = CropBatches(waves(), batch=batch, size=SIDE, seed=5, turns=True, **windows)  # type: ignore[arg-type]
-    return DegradedBatches(widen(given, 4), 4, ways, clean, means)
+    given = CropBatches(waves(), batch=batch, size=SIDE + MARGIN * 4, seed=5, turns=True, **windows)  # type: ignore[arg-type]
+    return DegradedBatches(given, 4, ways, clean, means)
 
 
 def test_a_pair_has_the_size_of_the_window_and_its_reduction() -> None:
@@ -89,11 +89,12 @@ def test_steps_repeat_and_processes_share_one_batch() -> None:
 
 
 def ahead_changes_nothing(workers: int) -> None:
-    batches = pairs(batch=2)
-    ahead = feed_pairs(batches, torch.device("cpu"), workers)
-    for step in (0, 1, 2, 7, 3):
-        made, plain = ahead(step), batches(step)
-        assert torch.equal(made.low, plain.low) and torch.equal(made.picture, plain.picture)
+    degraded = pairs(batch=2)
+    for batches in (degraded, ReducedBatches(degraded.windows, means)):
+        ahead = batches.feed(torch.device("cpu"), workers)
+        for step in (0, 1, 2, 7, 3):
+            made, plain = ahead(step), batches(step)
+            assert torch.equal(made.low, plain.low) and torch.equal(made.picture, plain.picture)
 
 
 def test_a_thread_works_ahead() -> None:
@@ -102,7 +103,7 @@ def test_a_thread_works_ahead() -> None:
 
 def test_processes_work_ahead() -> None:
     """In a process of its own, as a trainer is: forking this one, after all its native threads, would be a risk."""
-    code = "from test_degraded_windows import *; ahead_changes_nothing(2)"
+    code = "from test_pairs import *; ahead_changes_nothing(2)"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
