@@ -15,16 +15,17 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic
-from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.errors import ImageFileError
 from nsbgan_infer.images import open_image, to_pil
+from nsbgan_infer.reductions import Anchor
 from nsbgan_infer.sources import to_tensor
 
 WHOLE = 512 * 512  # low-band pixels up to which a photo is decoded in one piece
 TILE = 256
-MARGIN = 2  # rows beyond the decoder's halo, so that a strip's own border is never seen
+MARGIN = 4  # rows beyond the decoder's halo, so that a strip's own border is never seen
 MAX_PIXELS = 1 << 24
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -110,43 +111,48 @@ def round_trip(photo: Photo, decoder: Decoder, *, tile: int | None = None) -> Ro
 
     Raises UsageError for a decoder that is not x4 and ImageFileError for a photo with a side under 32.
     """
-    from nsbgan_infer.evaluation.reconstruction import SMALLEST, baseline, own_encoder, quantise, y_scores
+    from nsbgan_infer.evaluation.reconstruction import SMALLEST, baseline, own_reducer, quantise, y_scores
 
-    encoder = own_encoder(decoder)
+    reduce = own_reducer(decoder)
     width, height = photo.size
     if min(width, height) < SMALLEST:
         raise ImageFileError(f"A round trip needs at least {SMALLEST} pixels a side, the photo is {width} x {height}.")
-    low = encoder(photo.rgb)
-    image = decode_image(decoder, low, tile=tile).crop((0, 0, width, height))
-    plain = quantise(baseline(low, encoder)[..., :height, :width])
+    low = reduce(photo.rgb)
+    image = decode_image(decoder, low, tile=tile, anchor=decoder.info.reduction.anchor).crop((0, 0, width, height))
+    plain = quantise(baseline(low, decoder.info.reads)[..., :height, :width])
     psnr_y, ssim = y_scores(to_tensor(image)[None], photo.rgb)
     baseline_psnr_y, _ = y_scores(plain, photo.rgb)
     return RoundTrip(image, float(psnr_y), float(ssim), float(baseline_psnr_y))
 
 
-def decode_image(decoder: Decoder, low_band: Tensor, *, tile: int | None = None) -> Image.Image:
-    """(1, 3, h, w) nominally [0, 1] -> RGB image of scale * w by scale * h, in strips of tiles where it is large."""
+def decode_image(
+    decoder: Decoder, low_band: Tensor, *, tile: int | None = None, anchor: Anchor = "centre"
+) -> Image.Image:
+    """(1, 3, h, w) nominally [0, 1] -> RGB image of scale * w by scale * h, in strips of tiles where it is large.
+
+    The result lies over what came in, an ordinary picture unless another `anchor` is named.
+    """
     info = decoder.info
     _, _, height, width = low_band.shape
     if info.halo is None or (tile is None and height * width <= WHOLE):
-        return to_pil(_decode(decoder, low_band, tile))[0]
+        return to_pil(_decode(decoder, low_band, tile, anchor))[0]
     side = tile or TILE
     rows = -(-side // info.multiple) * info.multiple
     margin = -(-(info.halo + MARGIN) // info.multiple) * info.multiple
     image = Image.new("RGB", (width * info.scale, height * info.scale))
     for top in range(0, height, rows):
         first, last = max(0, top - margin), min(height, top + rows + margin)
-        part = _decode(decoder, low_band[..., first:last, :], side)
+        part = _decode(decoder, low_band[..., first:last, :], side, anchor)
         begin, end = (top - first) * info.scale, (min(height, top + rows) - first) * info.scale
         image.paste(to_pil(part[..., begin:end, :])[0], (0, top * info.scale))
     return image
 
 
-def _decode(decoder: Decoder, low_band: Tensor, tile: int | None) -> Tensor:
+def _decode(decoder: Decoder, low_band: Tensor, tile: int | None, anchor: Anchor) -> Tensor:
     if isinstance(decoder, torch.nn.Module):
         weights = next(decoder.parameters(), low_band)
         low_band = low_band.to(weights.device, weights.dtype)
-    return decode(decoder, low_band, tile=tile)
+    return decode_over(decoder, low_band, anchor, tile=tile)
 
 
 def _check_size(path: Path, max_pixels: int) -> None:

@@ -130,12 +130,12 @@ def _load(name: str | None, device: str, dtype: str, offline: bool) -> Decoder:
     from nsbgan_infer.cli.loading import go_offline
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.registry import load_decoder
-    from nsbgan_infer.storage import default_decoder
+    from nsbgan_infer.storage import default_upscaler
 
     if offline:
         go_offline()
     chosen = pick_device(device)
-    decoder = load_decoder(name or default_decoder("wavelet", "upscale"))
+    decoder = load_decoder(name or default_upscaler())
     if isinstance(decoder, torch.nn.Module):
         decoder.to(chosen, pick_dtype(dtype, chosen))
     return decoder

@@ -33,7 +33,7 @@ from nsbgan_infer.pipeline import NsbPipeline, Output, Progress, Request
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries, load_classifier, load_decoder
 from nsbgan_infer.samplers.rejection import Rule, Tally, rejected_outputs
-from nsbgan_infer.storage import default_decoder
+from nsbgan_infer.storage import default_upscaler
 
 MOST_IMAGES = 64
 MOST_TRIES = 20  # draws for each picture under rejection
@@ -123,7 +123,7 @@ class Studio:
     def enlarge(self, file: Path, decoder: str = "") -> tuple[Image.Image, Image.Image, str, str]:
         """(before enlarged by plain bicubic, after, its PNG file, report) of one's own photo."""
         photo = open_photo(file, max_pixels=MOST_PIXELS)
-        tool = load_decoder(decoder or default_decoder("wavelet", "upscale"))
+        tool = load_decoder(decoder or default_upscaler())
         if isinstance(tool, torch.nn.Module):
             tool.to(pick_device())
         start = time.perf_counter()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.components import Component, load_component, save_component
 from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.training.decoder import (
     SHEET_PICTURES,
@@ -32,7 +33,6 @@ from nsbgan_infer.training.losses import discriminator_loss, generator_loss, lat
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
 from nsbgan_infer.training.patch_discriminators import VggDiscriminator
 from nsbgan_infer.training.perceptual import PerceptualName, make_perceptual
-from nsbgan_infer.training.reduce import reducer_of
 from nsbgan_infer.training.run_folder import check_record, json_ready
 
 
@@ -178,7 +178,8 @@ def open_pairs(settings: AdversarialSettings, decoder: Decoder, accelerator: Any
 
     Raises UsageError where windows are to be degraded for a decoder that does not read ordinary small pictures.
     """
-    inner, info, reduce = settings.decoder, decoder.info, reducer_of(decoder)
+    inner, info = settings.decoder, decoder.info
+    reduce = make_reducer(info.reads, info.scale)
     size = inner.crop * info.scale
     if not settings.degrade:
         return ReducedBatches(open_batches(inner, size, accelerator), reduce)

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from nsbgan_infer.components import Component, build_component, load_component, save_component
 from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.encoders.reduce import Reducer, make_reducer
 from nsbgan_infer.errors import UsageError, unknown_name
 from nsbgan_infer.sources import open_source
 from nsbgan_infer.training.data import CropBatches, feed, load_pictures
 from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, make_accelerator, run_loop
 from nsbgan_infer.training.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
-from nsbgan_infer.training.reduce import Reducer, reducer_of
 from nsbgan_infer.training.run_folder import check_record, json_ready
 from nsbgan_infer.training.schedules import Schedule
 from nsbgan_infer.training.start import start_from
@@ -125,7 +125,7 @@ class DecoderTask:
         self.settings, self.accelerator = settings, accelerator
         self.network = make_network(settings)
         decoder = cast(Decoder, self.network)
-        self.reduce = reducer_of(decoder)
+        self.reduce = make_reducer(decoder.info.reads, decoder.info.scale)
         self.batches = open_batches(settings, settings.crop * decoder.info.scale, accelerator)
         self.next_batch = feed(self.batches, accelerator.device, settings.workers)
         self.network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -14,9 +14,9 @@ from torch import nn
 from nsbgan_infer.components import load_component, save_component
 from nsbgan_infer.decoders.photo import PhotoConfig, PhotoDecoder
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
+from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.training.decoder import NETWORKS
-from nsbgan_infer.training.reduce import reducer_of
 from nsbgan_infer.training.start import start_from
 
 TINY = PhotoConfig(name="tiny", blocks=2, channels=8)
@@ -90,5 +90,5 @@ def test_begins_with_a_bare_file_of_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_training_shrinks_to_eight_bits(scale: int) -> None:
-    low = reducer_of(PhotoDecoder(replace(TINY, scale=scale)))(torch.rand(1, 3, 8 * scale, 9 * scale))
+    low = make_reducer("bicubic", scale)(torch.rand(1, 3, 8 * scale, 9 * scale))
     assert low.shape == (1, 3, 8, 9) and torch.allclose((low * 255).round() / 255, low, atol=1e-7)

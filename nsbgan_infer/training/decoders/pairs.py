@@ -15,11 +15,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from nsbgan_infer.encoders.reduce import Reducer
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.training.data import CropBatches, Prefetched, WorkerBatches, as_floats, feed
 from nsbgan_infer.training.decoders.degradations import degradation, degrade
 from nsbgan_infer.training.loop import step_generator
-from nsbgan_infer.training.reduce import Reducer
 
 MARGIN = 8  # low-resolution pixels: one block of JPEG
 DEGRADE_STREAM = 3  # of `step_generator`

@@ -30,7 +30,7 @@ class Reduction:
     anchor: Anchor
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.basis} basis, {self.filter} filter, {self.anchor} anchored)"
+        return f"a {self.name} reduction ({self.basis} basis, {self.anchor} anchored)"
 
 
 REDUCTIONS: dict[str, Reduction] = {
@@ -42,6 +42,7 @@ REDUCTIONS: dict[str, Reduction] = {
         Reduction("bilinear", "pixel", "bilinear", "centre"),
     )
 }
+PICTURE = "bicubic"  # what an ordinary picture counts as, of the larger one that is looked for
 OF_BASIS: dict[Basis, str] = {"wavelet": "wavelet", "pixel": "gaussian"}  # where nothing else is said: the paper's
 
 
