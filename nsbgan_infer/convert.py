@@ -13,18 +13,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from nsbgan_infer.decoders import rrdb
 from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.samplers.biggan_checkpoint import convert_biggan
 from nsbgan_infer.samplers.stylegan2 import from_public_layout
 from nsbgan_infer.storage.checkpoints import Checkpoint, is_plain_tensor, read_checkpoint
-from nsbgan_infer.storage.components import (
-    Component,
-    build_component,
-    check_tensors,
-    empty_weights,
-    save_component,
-)
+from nsbgan_infer.storage.components import Component, build_component, check_tensors, empty_weights, save_component
 from nsbgan_infer.storage.files import sha256_of
 
 
@@ -124,6 +119,10 @@ def _build_srresnet(checkpoint: Checkpoint, name: str, licence: str) -> Componen
     return _load_strictly(component, tensors, name)
 
 
+def _build_rrdb(checkpoint: Checkpoint, name: str, licence: str) -> Component:
+    return rrdb.from_public_layout(checkpoint.tensors, name=name, licence=licence)
+
+
 def _has(*names: str) -> Callable[[Checkpoint], bool]:
     return lambda checkpoint: all(n in checkpoint.tensors for n in names)
 
@@ -138,6 +137,11 @@ LAYOUTS: dict[str, Layout] = {
         "BasicSR's MSRResNet, the paper's ESRGAN-W and ESRGAN-P",
         _has("conv_first.weight", "body.0.conv1.weight", "upconv1.weight", "conv_last.weight"),
         _build_srresnet,
+    ),
+    "rrdb": Layout(
+        "RRDBNet as BasicSR and ESRGAN have it: Real-ESRGAN's and most upscalers' files",
+        lambda c: rrdb.is_public_layout(c.tensors),
+        _build_rrdb,
     ),
     "stylegan2": Layout("g_ema and latent_avg", _has("style.1.weight", "input.input"), _build_stylegan2),
     "biggan": Layout(

@@ -18,8 +18,9 @@ from nsbgan_infer.cli.output import Console, size_text
 def command(source: Path, out: Path, licence: str, console: Console) -> None:
     """Convert a .bin, .pth or .pt checkpoint to OUT: a folder, or one file if it ends in .safetensors.
 
-    What IN holds is told from its tensors: BigGAN-deep as pytorch-pretrained-biggan has it, StyleGAN2, SRResNet as
-    BasicSR has it, or our own. Code inside a checkpoint is refused, never run.
+    What IN holds is told from its tensors: BigGAN-deep as pytorch-pretrained-biggan has it, StyleGAN2, SRResNet or
+    RRDBNet (ESRGAN's and Real-ESRGAN's files) as BasicSR has them, or our own. Code inside a checkpoint is refused,
+    never run.
     """
     from nsbgan_infer.convert import convert_checkpoint
 

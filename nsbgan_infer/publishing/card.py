@@ -30,6 +30,8 @@ WHAT = {
     "photo": "It stays at the small picture's resolution: a residual network predicts the sub-pixels that each pixel "
     "hides, and adds them to the bicubic enlargement.",
     "srresnet": "An SRResNet: residual blocks at the low band's resolution, then pixel shuffles.",
+    "rrdb": "ESRGAN's generator: residual dense blocks at the low resolution, then nearest-neighbour doublings, each "
+    "with a convolution.",
     "unet-w": "Two UNets, one for each doubling, predict wavelet details from 32 x 32 patches.",
     "unet-p": "Two UNets, one for each doubling, refine the enlarged picture.",
     "biggan-deep": "BigGAN-deep, with its batch norms folded for a fixed truncation.",

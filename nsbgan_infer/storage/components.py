@@ -31,6 +31,7 @@ from nsbgan_infer.storage.files import atomic_path, read_json, sha256_of, writab
 ARCHITECTURES = {
     "srresnet": "nsbgan_infer.decoders.srresnet:SRResNet",
     "subband": "nsbgan_infer.decoders.subband:SubbandDecoder",
+    "rrdb": "nsbgan_infer.decoders.rrdb:RRDB",
     "photo": "nsbgan_infer.decoders.photo:PhotoDecoder",
     "unet-w": "nsbgan_infer.decoders.unet_w:UNetW",
     "unet-p": "nsbgan_infer.decoders.unet_p:UNetP",
