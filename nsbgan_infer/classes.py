@@ -60,6 +60,9 @@ def find_class(query: str | int) -> ImageNetClass:
     """The one class meant by an id, a WordNet id, an exact name or an unambiguous part of a name.
 
     Raises UnknownNameError for none (with near names) or for several (listing them).
+
+    >>> print(find_class("golden retriever"))
+    207 n02099601 golden retriever
     """
     text = str(query).strip()
     if re.fullmatch(r"[+-]?[0-9]{1,18}", text):
@@ -86,6 +89,9 @@ def parse_classes(items: str | int | Iterable[str | int], *, available: Sequence
 
     An item is anything that `find_class` takes, a range of ids such as `200-210` (both ends included), or
     `all`, which means `available` (by default all 1000). Raises UnknownNameError.
+
+    >>> parse_classes(["golden retriever", "200-203", 207])
+    [207, 200, 201, 202, 203]
     """
     ids: dict[int, None] = {}
     for item in [items] if isinstance(items, str | int) else items:

@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from nsbgan_infer.classes import NUM_CLASSES, all_classes
 from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
-from nsbgan_infer.files import write_bytes
+from nsbgan_infer.storage.files import write_bytes
 
 if TYPE_CHECKING:  # reading a recipe needs neither
     import numpy as np
@@ -157,7 +157,12 @@ def encode_image(
 def save_image(
     image: Image.Image, path: Path, *, recipe: Recipe | None = None, quality: int = 92, compress: int = 1
 ) -> None:
-    """Write an image, whole or not at all, in the format of the path's suffix."""
+    """Write an image, whole or not at all, in the format of the path's suffix.
+
+    >>> save_image(Image.new("RGB", (8, 8)), Path("black.png"))
+    >>> open_image(Path("black.png")).size
+    (8, 8)
+    """
     write_bytes(path, encode_image(image, format_of(path), recipe=recipe, quality=quality, compress=compress))
 
 

@@ -15,13 +15,13 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from nsbgan_infer.datasets import to_tensor
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.errors import ImageFileError
 from nsbgan_infer.images import open_image, to_pil
 from nsbgan_infer.reductions import Anchor
-from nsbgan_infer.sources import to_tensor
 
 WHOLE = 512 * 512  # low-band pixels up to which a photo is decoded in one piece
 TILE = 256
@@ -46,19 +46,6 @@ class Photo:
     def size(self) -> tuple[int, int]:
         """Width and height."""
         return self.rgb.shape[-1], self.rgb.shape[-2]
-
-
-@dataclass(frozen=True)
-class RoundTrip:
-    """A photo encoded by the encoder of the decoder's basis and decoded again: same size as the photo.
-
-    `psnr_y` (dB) and `ssim` compare it with the photo; `baseline_psnr_y` is that of interpolation in the same basis.
-    """
-
-    image: Image.Image
-    psnr_y: float
-    ssim: float
-    baseline_psnr_y: float
 
 
 def open_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -104,25 +91,6 @@ def enlarge(photo: Photo, decoder: Decoder, *, tile: int | None = None) -> Image
         picture = picture.convert("RGBA")
         picture.putalpha(alpha.getchannel("R"))
     return picture
-
-
-def round_trip(photo: Photo, decoder: Decoder, *, tile: int | None = None) -> RoundTrip:
-    """Encode the photo with the x4 encoder of the decoder's basis, decode, and compare (transparency is left out).
-
-    Raises UsageError for a decoder that is not x4 and ImageFileError for a photo with a side under 32.
-    """
-    from nsbgan_infer.evaluation.reconstruction import SMALLEST, baseline, own_reducer, quantise, y_scores
-
-    reduce = own_reducer(decoder)
-    width, height = photo.size
-    if min(width, height) < SMALLEST:
-        raise ImageFileError(f"A round trip needs at least {SMALLEST} pixels a side, the photo is {width} x {height}.")
-    low = reduce(photo.rgb)
-    image = decode_image(decoder, low, tile=tile, anchor=decoder.info.reduction.anchor).crop((0, 0, width, height))
-    plain = quantise(baseline(low, decoder.info.reads)[..., :height, :width])
-    psnr_y, ssim = y_scores(to_tensor(image)[None], photo.rgb)
-    baseline_psnr_y, _ = y_scores(plain, photo.rgb)
-    return RoundTrip(image, float(psnr_y), float(ssim), float(baseline_psnr_y))
 
 
 def decode_image(

@@ -86,8 +86,9 @@ def default_preset(*, fetch: bool = False) -> tuple[str, str]:
 
     `fetch` also fetches and converts the weights, falling back to what ships where that fails. Raises WorkError.
     """
-    from nsbgan_infer.hub import is_offline
-    from nsbgan_infer.samplers.biggan_release import can_fetch, fetch_released, is_cached, release
+    from nsbgan_infer.samplers.biggan_fetch import fetch_released
+    from nsbgan_infer.samplers.biggan_release import can_fetch, is_cached, release
+    from nsbgan_infer.storage.hub import is_offline
 
     name, ships = "pretrained-256-128", "embedded"
     sampler = PRESETS[name].sampler

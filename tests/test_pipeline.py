@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,19 +19,21 @@ from tiny import (
 )
 from torch import Tensor
 
-from nsbgan_infer import registry
-from nsbgan_infer.components import save_component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.decoders.photo import PhotoConfig, PhotoDecoder
 from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, JointError, NonFiniteError, UnknownNameError, UsageError
-from nsbgan_infer.files import sha256_of
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.pipeline import NsbPipeline, Request, Stage
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage import default_upscaler
+from nsbgan_infer.storage import shipped
+from nsbgan_infer.storage.components import save_component
+from nsbgan_infer.storage.files import sha256_of
+from nsbgan_infer.storage.shipped import default_upscaler
+
+COVERS = ["presets", "pretrained", "storage.shipped"]
 
 SIDES = {  # preset -> every resolution that it makes
     "biggan-128": (128,),
@@ -127,7 +130,7 @@ def test_an_ordinary_picture_gets_a_decoder_that_reads_it(tmp_path: Path, monkey
     for part in (tmp_path / "weights").iterdir():
         (tmp_path / "more" / part.name).write_bytes(part.read_bytes())
     (tmp_path / "more" / "manifest.json").write_text(json.dumps(manifest))
-    monkeypatch.setattr(registry, "weights_dir", lambda: tmp_path / "more")
+    monkeypatch.setattr(shipped, "weights_dir", lambda: tmp_path / "more")
     pipeline = NsbPipeline.from_pretrained("pretrained-128")
     assert pipeline.stages[0].decoder.info.name == "photo" == default_upscaler()
     assert pipeline.sampler.info.makes == pipeline.stages[0].decoder.info.reads == "bicubic"
@@ -198,7 +201,7 @@ def test_classes_share_seeds_and_the_order_is_class_by_class() -> None:
 )
 def test_wrong_arguments_are_one_sentence_before_any_work(arguments: dict[str, object], message: str) -> None:
     pipeline = tiny_pipeline()
-    pipeline.sampler = _never  # type: ignore[assignment]
+    pipeline.sampler = _never
     with pytest.raises(UsageError, match=message):
         pipeline(**arguments)  # type: ignore[arg-type]
 
@@ -355,7 +358,7 @@ def test_a_decoder_scale_of_two_is_counted() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_runs_at_its_real_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights of the real sizes, built as `nsbgan plan` builds them."""
-    from nsbgan_infer.plan import outline_pipeline
+    from nsbgan_infer.diagnostics.estimate import outline_pipeline
 
     torch.manual_seed(0)
     try:
@@ -371,7 +374,7 @@ def test_every_preset_runs_at_its_real_size(name: str, tmp_path: Path, monkeypat
     assert torch.isfinite(output.tensors).all()
 
 
-def _filled(part: object) -> object:
+def _filled(part: Any) -> Any:
     """A network on the `meta` device -> the same with small random weights in memory."""
     if not isinstance(part, torch.nn.Module):
         return part

@@ -47,7 +47,7 @@ def _matching(text: str) -> list[ImageNetClass]:
 
 
 def _drawn_by(preset: str | None, sampler: str | None) -> set[int]:
-    from nsbgan_infer.plan import outline_sampler
+    from nsbgan_infer.diagnostics.estimate import outline_sampler
     from nsbgan_infer.presets import find_preset
 
     name = sampler or find_preset(str(preset)).sampler

@@ -86,13 +86,13 @@ def command(
         raise UsageError(f"'{hr}' stands alone: folders of pairs are given as --pairs LR HR.")
     if pairs is not None and count:
         raise UsageError("--count chooses from --images; of --pairs all are measured.")
+    from nsbgan_infer.datasets import open_source
     from nsbgan_infer.decoders.ensemble import SelfEnsemble
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.evaluation.pairs import evaluate_pairs, open_pairs
     from nsbgan_infer.evaluation.reconstruction import evaluate_decoders
-    from nsbgan_infer.hub import set_offline
     from nsbgan_infer.registry import load_decoder
-    from nsbgan_infer.sources import open_source
+    from nsbgan_infer.storage.hub import set_offline
 
     if offline:
         set_offline()

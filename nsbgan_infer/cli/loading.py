@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def go_offline() -> None:
     """Refuse the network for the rest of this process."""
-    from nsbgan_infer.hub import set_offline
+    from nsbgan_infer.storage.hub import set_offline
 
     set_offline()
 

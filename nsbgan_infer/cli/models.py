@@ -9,7 +9,8 @@ import click
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, size_text, table
 from nsbgan_infer.presets import PRESETS, Preset
-from nsbgan_infer.registry import Entry, Kind, discover_plugins, entries, manifest, weights_dir
+from nsbgan_infer.registry import Entry, Kind, discover_plugins, entries
+from nsbgan_infer.storage.shipped import manifest, weights_dir
 
 WHERE = {
     "none": "no weights",
@@ -50,8 +51,8 @@ def command(remote: str | None, console: Console) -> None:
 
 
 def _show_remote(ref: str, console: Console) -> None:
-    from nsbgan_infer.hub import parse_ref
-    from nsbgan_infer.remote import look_at
+    from nsbgan_infer.publishing.hub_contents import look_at
+    from nsbgan_infer.storage.hub import parse_ref
 
     repo, revision = parse_ref(ref if ref.startswith("hf://") else f"hf://{ref}")
     found = look_at(repo, revision=revision)

@@ -65,8 +65,8 @@ def command(
     On the same kind of device, dtype and torch the picture is the same to within a grey level. Names in a recipe are
     looked up among presets and decoders only; it cannot make a file be read.
     """
-    from nsbgan_infer.files import writable_folder
     from nsbgan_infer.images import file_name, format_of, read_recipe, save_image
+    from nsbgan_infer.storage.files import writable_folder
 
     recipe = read_recipe(source)
     target = out if out.suffix and not out.is_dir() else out / file_name(recipe.class_id, recipe.seed)
@@ -93,7 +93,7 @@ def command(
 
 def check_weights(recipe: Recipe, pipeline: NsbPipeline) -> list[str]:
     """How the loaded parts differ from those that the recipe names, one clause each; empty if they are the same."""
-    from nsbgan_infer.components import weights_sha256
+    from nsbgan_infer.storage.components import weights_sha256
 
     count = len(recipe.decoders)
     parts: list[Sampler | Decoder] = [pipeline.sampler, *(s.decoder for s in pipeline.stages[:count])]

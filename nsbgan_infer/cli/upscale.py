@@ -95,8 +95,8 @@ def command(
 
 def _jobs(inputs: tuple[Path, ...], out: Path, ending: str) -> list[Job]:
     """Where each photo goes. Raises UsageError before any work if that cannot be."""
-    from nsbgan_infer.files import writable_folder
     from nsbgan_infer.images import format_of
+    from nsbgan_infer.storage.files import writable_folder
 
     sources = [p for given in inputs for p in (_photos_in(given) if given.is_dir() else [given])]
     into_folder = len(sources) > 1 or inputs[0].is_dir() or out.is_dir() or not out.suffix
@@ -130,7 +130,7 @@ def _load(name: str | None, device: str, dtype: str, offline: bool) -> Decoder:
     from nsbgan_infer.cli.loading import go_offline
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.registry import load_decoder
-    from nsbgan_infer.storage import default_upscaler
+    from nsbgan_infer.storage.shipped import default_upscaler
 
     if offline:
         go_offline()
@@ -145,12 +145,13 @@ def _one(
     job: Job, photo: Photo, decoder: Decoder, tile: int | None, round_trip: bool, console: Console
 ) -> dict[str, Any]:
     from nsbgan_infer import photos
+    from nsbgan_infer.evaluation import round_trip as trips
 
     for note in photo.notes:
         console.note(f"{job.source}: {note}")
     row: dict[str, Any] = {"in": str(job.source), "out": str(job.target)}
     if round_trip:
-        result = photos.round_trip(photo, decoder, tile=tile)
+        result = trips.round_trip(photo, decoder, tile=tile)
         image = result.image
         row |= {"psnr_y": result.psnr_y, "ssim": result.ssim, "baseline_psnr_y": result.baseline_psnr_y}
     else:

@@ -14,12 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component
-from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import Latents
-from nsbgan_infer.pipeline import NsbPipeline, Stage
-from nsbgan_infer.samplers.base import Sampler, SamplerInfo
+from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.storage.components import Component
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,6 @@ def part_graph(part: object) -> Graph | None:
     if isinstance(part, Component):
         return Graph(part, ("low_band",), lambda low_band: (low_band,))
     return None
-
-
-def rebuilt(pipeline: NsbPipeline, sampler: Sampler, decoders: list[Decoder]) -> NsbPipeline:
-    """The pipeline with other parts on the same device."""
-    stages = [Stage(s.encoder, d) for s, d in zip(pipeline.stages, decoders, strict=True)]
-    new = NsbPipeline(sampler, stages, name=pipeline.name)
-    new.device, new.dtype = pipeline.device, pipeline.dtype
-    return new
 
 
 def _biggan(sampler: Any) -> Graph:

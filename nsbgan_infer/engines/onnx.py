@@ -22,9 +22,9 @@ from nsbgan_infer.decoders.anchor import moves
 from nsbgan_infer.encoders import encoder_config
 from nsbgan_infer.engines.graph import part_graph
 from nsbgan_infer.errors import WorkError, missing_extra
-from nsbgan_infer.files import atomic_path, write_json
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.pipeline import NsbPipeline
+from nsbgan_infer.storage.files import atomic_path, write_json
 
 LIMIT = 1 / 255  # largest difference from eager torch that an exported network may have
 OPSET = 18

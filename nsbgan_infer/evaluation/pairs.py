@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nsbgan_infer.datasets import FORMATS, ImageSource, open_source, to_tensor
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.reconstruction import DecoderReport, place_of, quantise, y_scores
-from nsbgan_infer.sources import FORMATS, ImageSource, open_source, to_tensor
 
 SMALLEST = 8  # of a small picture: the least that decoders promise
 

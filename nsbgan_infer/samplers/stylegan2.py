@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component, check_tensors, empty_weights
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.storage.components import Component, check_tensors, empty_weights
 
 SQRT2 = math.sqrt(2)
 MAPPING_RATE = 0.01  # the mapping network's learning-rate multiplier, which scales its stored weights

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import torch
 
-from nsbgan_infer.convert import read_pickle
 from nsbgan_infer.errors import CheckpointError, UsageError
-from nsbgan_infer.files import atomic_path, read_json, writable_folder
+from nsbgan_infer.storage.checkpoints import read_pickle
+from nsbgan_infer.storage.files import atomic_path, read_json, writable_folder
 
 CHECKPOINT = "checkpoint.pt"
 # What a resumed run may change: where things lie, what is written when, and on what it runs.

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from stylegan2_weights import AVERAGE, DEPTH, DIM, WIDTHS, public_checkpoint
 from torch import Tensor
 
-from nsbgan_infer.components import empty_weights, load_component, save_component
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config, config_f, from_public_layout
+from nsbgan_infer.storage.components import empty_weights, load_component, save_component
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from hostile import PICKLES
 
 import nsbgan_infer
-from nsbgan_infer.components import component_config, load_component, read_tensors
 from nsbgan_infer.convert import convert_checkpoint
 from nsbgan_infer.errors import NsbError
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.registry import load_decoder, load_sampler
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
+from nsbgan_infer.storage.components import component_config, load_component, read_tensors
 
 CONFIG = component_config(StyleGAN2(StyleGAN2Config(channels=(4,), style_dim=4, mapping_layers=1)))
 
@@ -68,13 +68,13 @@ def resume_training(path: Path) -> Any:
 
 
 def read_classifier(path: Path) -> Any:
-    from nsbgan_infer.evaluation.features import safe_state_dict
+    from nsbgan_infer.storage.checkpoints import safe_state_dict
 
     return safe_state_dict(path)
 
 
 def read_perceptual(path: Path) -> Any:
-    from nsbgan_infer.training.perceptual import make_perceptual
+    from nsbgan_infer.training.decoders.perceptual import make_perceptual
 
     return make_perceptual("vgg19", str(path))
 
