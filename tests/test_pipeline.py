@@ -21,13 +21,17 @@ from torch import Tensor
 
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
+from nsbgan_infer.decoders.photo import PhotoConfig, PhotoDecoder
 from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, JointError, NonFiniteError, UnknownNameError, UsageError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.pipeline import NsbPipeline, Request, Stage
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.storage import shipped
 from nsbgan_infer.storage.components import save_component
+from nsbgan_infer.storage.files import sha256_of
+from nsbgan_infer.storage.shipped import default_upscaler
 
 COVERS = ["presets", "pretrained", "storage.shipped"]
 
@@ -113,6 +117,24 @@ def test_another_decoder_takes_the_encoders_with_it(tmp_path: Path, monkeypatch:
     back = pipeline.with_decoder("iwt")
     assert back.stages[0].encoder == WaveletEncoder(1)
     assert pipeline(5, decoder="iwt").recipes[0].decoders == ("iwt",)
+
+
+def test_an_ordinary_picture_gets_a_decoder_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample of 128 pixels is no Gaussian low band: `photo` if it ships, else plain interpolation on its grid."""
+    assert tiny_preset("pretrained-128", tmp_path, monkeypatch).stages[0].decoder.info.name == "bicubic"
+    assert default_upscaler() == "subband-w"
+    manifest = json.loads((tmp_path / "weights" / "manifest.json").read_text())
+    file = save_component(PhotoDecoder(PhotoConfig(blocks=1, channels=4)), tmp_path / "weights" / "photo.safetensors")
+    manifest["components"]["photo"] = {"file": file.name, "sha256": sha256_of(file), "licence": "tests only"}
+    (tmp_path / "more").mkdir()
+    for part in (tmp_path / "weights").iterdir():
+        (tmp_path / "more" / part.name).write_bytes(part.read_bytes())
+    (tmp_path / "more" / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(shipped, "weights_dir", lambda: tmp_path / "more")
+    pipeline = NsbPipeline.from_pretrained("pretrained-128")
+    assert pipeline.stages[0].decoder.info.name == "photo" == default_upscaler()
+    assert pipeline.sampler.info.makes == pipeline.stages[0].decoder.info.reads == "bicubic"
+    assert pipeline(207, seeds=1).tensors.shape == (1, 3, 512, 512)
 
 
 def test_an_unknown_decoder_is_told_before_the_sampler_is_fetched() -> None:

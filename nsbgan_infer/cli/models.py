@@ -115,7 +115,7 @@ def _shipped(name: str) -> dict[str, Any]:
 
 
 def _preset(preset: Preset) -> dict[str, Any]:
-    stages = [{"basis": s.basis, "levels": s.levels, "decoder": s.decoder} for s in preset.stages]
+    stages = [{"basis": s.basis, "reads": s.reads, "levels": s.levels, "decoder": s.decoder} for s in preset.stages]
     return {
         "name": preset.name,
         "summary": preset.summary,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
@@ -69,7 +69,7 @@ def _decoder_sheet(decoder: Decoder, progress: Progress) -> Sheet | None:
     requests = _requests(sampler.info.classes, PAIRS)
     pictures = []
     for each in (plain, decoder):
-        pipeline = NsbPipeline(sampler, [*before, Stage(encoder, cast(Decoder, each))])
+        pipeline = NsbPipeline(sampler, [*before, Stage(encoder, each)])
         pictures += _made(pipeline, requests, PAIR_CELL, progress)
     below = f"Below: {info.name}, from the same samples of {drawn}, seed 0."
     return Sheet(grid(pictures, PAIRS), f"Above: plain interpolation ({plain.info.name}). {below}")

@@ -49,7 +49,9 @@ def check_record(out: Path, record: dict[str, Any]) -> None:
     if not (out / CHECKPOINT).exists():
         return
     before, now = _fixed(read_json(out / "settings.json")), _fixed(record)
-    differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    # a setting that one side lacks came with another version: left at nothing (0, "", False) it changes nothing
+    keys = [k for k in before.keys() | now.keys() if before.get(k) or now.get(k)]
+    differing = sorted(k for k in keys if before.get(k) != now.get(k))
     if differing:
         key = differing[0]
         raise UsageError(

@@ -46,11 +46,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
 class DecoderSettings:
     """One run of the L1 stage.
 
-    `arch` is a row of NETWORKS, `blocks` and `channels` (0: as in the row) make it narrower; `data` are folders, ZIPs
-    or tar shards. `crop` is the side of the low-band window, `square` > 0 prepares pictures as central squares of
-    that size. `turns` adds quarter turns and vertical mirrors to the flips, `shrink` < 1 windows made smaller by a
-    random factor down to it (small sets of pictures go further). `start` continues from the weights of another run (not
-    a resume: the schedule begins anew). `workers` processes cut the windows; 0, a thread, keeps up with CPUs.
+    `arch` is a row of NETWORKS, `blocks` and `channels` (0: as in the row) make it narrower, `scale` (0: 4) is what it
+    enlarges by where the architecture has a choice; `data` are folders, ZIPs or tar shards. `crop` is the side of the
+    low-band window, `square` > 0 prepares pictures as central squares of that size. `turns` adds quarter turns and
+    vertical mirrors to the flips, `shrink` < 1 windows made smaller by a random factor down to it (small sets of
+    pictures go further). `start` continues from the weights of another run (not a resume: the schedule begins anew).
+    `workers` processes cut the windows; 0, a thread, keeps up with CPUs.
     """
 
     loop: LoopSettings
@@ -60,6 +61,7 @@ class DecoderSettings:
     licence: str = "none"
     blocks: int = 0
     channels: int = 0
+    scale: int = 0
     batch: int = 16
     crop: int = 24
     square: int = 0
@@ -91,7 +93,7 @@ class DecoderSettings:
 def make_network(settings: DecoderSettings) -> Component:
     """The network of `settings`, with initial weights drawn from the run's seed, or those of `start`."""
     config = dict(NETWORKS[settings.arch])
-    config.update({k: v for k in ("name", "licence", "blocks", "channels") if (v := getattr(settings, k))})
+    config.update({k: v for k in ("name", "licence", "blocks", "channels", "scale") if (v := getattr(settings, k))})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.loop.seed)
         network = build_component(config)

@@ -96,6 +96,15 @@ def test_photo_decoders_learn_to_beat_bicubic_interpolation(
     assert after < 0.98 * before
 
 
+def test_the_photo_decoder_can_enlarge_by_three(photos: Path, l1_run: Path, tmp_path: Path) -> None:
+    settings = tiny(photos, tmp_path, "photo", scale=3, start=str(l1_run), loop={"steps": 2, "sheet_every": 2})
+    train_decoder(settings)
+    decoder = load_decoder(str(tmp_path))
+    assert decoder.info.scale == 3 and decoder(torch.rand(1, 3, 8, 9)).shape == (1, 3, 24, 27)
+    with pytest.raises(CheckpointError, match="scale"):
+        make_network(tiny(photos, tmp_path, "subband-w", scale=2))
+
+
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])
 def test_resumed_run_is_the_same_run(photos: Path, tmp_path: Path, optimiser: str) -> None:
     settings = tiny(photos, tmp_path / "whole", optimiser=optimiser, ema=0.9)
