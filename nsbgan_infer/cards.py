@@ -17,10 +17,10 @@ from nsbgan_infer.classes import NUM_CLASSES, find_class
 from nsbgan_infer.components import read_header
 from nsbgan_infer.facts import component_facts
 from nsbgan_infer.files import sha256_of
+from nsbgan_infer.pretrained import WEIGHTS
 from nsbgan_infer.publish import Subject
 from nsbgan_infer.registry import BUILT_IN, manifest
 from nsbgan_infer.run_record import read_run
-from nsbgan_infer.storage import WEIGHTS
 
 PAPER = "[not-so-big-GAN](https://arxiv.org/abs/2009.04433)"
 WHAT = {

@@ -93,13 +93,13 @@ class NsbPipeline:
         `sampler` and `decoder` replace those of the pipeline: a name, a folder, a file or a Hub reference. Raises
         UnknownNameError, CheckpointError, OfflineError or JointError, each with the next step.
         """
-        from nsbgan_infer.storage import load_pipeline
+        from nsbgan_infer.pretrained import load_pipeline
 
         return load_pipeline(str(ref), sampler=sampler, decoder=decoder, revision=revision)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write a folder: `model_index.json` and one folder for every component with weights."""
-        from nsbgan_infer.storage import save_pipeline
+        from nsbgan_infer.pretrained import save_pipeline
 
         return save_pipeline(self, Path(folder))
 

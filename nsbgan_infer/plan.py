@@ -30,10 +30,10 @@ from nsbgan_infer.decoders.tiling import extend
 from nsbgan_infer.errors import CheckpointError, OfflineError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.pipeline import NsbPipeline, Stage
+from nsbgan_infer.pretrained import Loaders, load_pipeline
 from nsbgan_infer.registry import BUILT_IN, component_path, entries, load_decoder, load_sampler
 from nsbgan_infer.samplers.base import Sampler
 from nsbgan_infer.samplers.biggan_release import TENSOR_BYTES, release
-from nsbgan_infer.storage import Loaders, load_pipeline
 
 META = torch.device("meta")
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from nsbgan_infer.components import Component, component_config, outline_component
 from nsbgan_infer.errors import UsageError
+from nsbgan_infer.pretrained import CONFIG, INDEX, WEIGHTS, Loaders, load_pipeline
 from nsbgan_infer.registry import load_decoder, load_sampler, manifest, shipped_file
-from nsbgan_infer.storage import CONFIG, INDEX, WEIGHTS, Loaders, load_pipeline
 
 CARD, SHEET = "README.md", "sheet.webp"
 EXTRAS = (CARD, SHEET, "LICENSE", "LICENSE.md", "LICENSE.txt")

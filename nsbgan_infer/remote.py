@@ -9,7 +9,7 @@ from typing import Any
 from nsbgan_infer.errors import CheckpointError, OfflineError, UsageError
 from nsbgan_infer.facts import component_facts, outline_header
 from nsbgan_infer.hub import Listing, fetch_header, fetch_listing
-from nsbgan_infer.storage import INDEX, WEIGHTS
+from nsbgan_infer.pretrained import INDEX, WEIGHTS
 
 MOST_PARTS = 16  # a pipeline has a handful; a hostile repository must not cost a request for each of its files
 

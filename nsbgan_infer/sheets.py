@@ -10,10 +10,10 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.images import grid
 from nsbgan_infer.pipeline import NsbPipeline, Request, Stage
+from nsbgan_infer.pretrained import default_decoder
 from nsbgan_infer.publish import Subject
 from nsbgan_infer.registry import load_decoder, load_sampler, manifest
 from nsbgan_infer.samplers.base import Sampler
-from nsbgan_infer.storage import default_decoder
 
 if TYPE_CHECKING:
     from PIL import Image

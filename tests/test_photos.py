@@ -140,8 +140,8 @@ def test_a_round_trip_of_a_smooth_picture_is_nearly_exact(tmp_path: Path) -> Non
 
 def test_the_shipped_decoder_beats_interpolation_on_real_photos(shared_data: Path, tmp_path: Path) -> None:
     from nsbgan_infer.errors import CheckpointError
+    from nsbgan_infer.pretrained import default_decoder
     from nsbgan_infer.registry import load_decoder
-    from nsbgan_infer.storage import default_decoder
 
     name = default_decoder("wavelet", "upscale")
     if name == "iwt":

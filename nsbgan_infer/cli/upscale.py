@@ -129,8 +129,8 @@ def _load(name: str | None, device: str, dtype: str, offline: bool) -> Decoder:
 
     from nsbgan_infer.cli.loading import go_offline
     from nsbgan_infer.devices import pick_device, pick_dtype
+    from nsbgan_infer.pretrained import default_decoder
     from nsbgan_infer.registry import load_decoder
-    from nsbgan_infer.storage import default_decoder
 
     if offline:
         go_offline()

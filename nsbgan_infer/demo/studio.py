@@ -31,9 +31,9 @@ from nsbgan_infer.latents import walk
 from nsbgan_infer.photos import decode_image, enlarge, open_photo
 from nsbgan_infer.pipeline import NsbPipeline, Output, Progress, Request
 from nsbgan_infer.presets import PRESETS
+from nsbgan_infer.pretrained import default_decoder
 from nsbgan_infer.registry import entries, load_classifier, load_decoder
 from nsbgan_infer.samplers.rejection import Rule, Tally, rejected_outputs
-from nsbgan_infer.storage import default_decoder
 
 MOST_IMAGES = 64
 MOST_TRIES = 20  # draws for each picture under rejection

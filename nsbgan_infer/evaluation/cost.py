@@ -19,7 +19,7 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.pipeline import NsbPipeline, Request
 from nsbgan_infer.plan import outline_decoder, outline_sampler, plan_pipeline
-from nsbgan_infer.storage import Loaders, load_pipeline
+from nsbgan_infer.pretrained import Loaders, load_pipeline
 
 PAPER_DECODERS: dict[str, dict[str, str]] = {
     "esrgan-w": {"arch": "srresnet", "name": "esrgan-w", "basis": "wavelet"},

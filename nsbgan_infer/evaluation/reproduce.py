@@ -24,10 +24,10 @@ from nsbgan_infer.evaluation.studio import Judges, Studio
 from nsbgan_infer.evaluation.sweep import THRESHOLDS, TRUNCATIONS, Real, Sweep, sweep
 from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown, pair
 from nsbgan_infer.pipeline import NsbPipeline
+from nsbgan_infer.pretrained import default_decoder
 from nsbgan_infer.registry import entries, load_decoder, load_sampler, manifest
 from nsbgan_infer.samplers.rejection import Wish
 from nsbgan_infer.sources import ImageSource
-from nsbgan_infer.storage import default_decoder
 
 OURS: dict[Basis, tuple[str, str]] = {"wavelet": ("Learned-W-64", "embedded"), "pixel": ("Learned-P-64", "embedded-p")}
 WEIGHTLESS: dict[Basis, str] = {"wavelet": "iwt", "pixel": "bicubic"}
