@@ -34,6 +34,7 @@ ARCHITECTURES = {
     "unet-w": "nsbgan_infer.decoders.unet_w:UNetW",
     "unet-p": "nsbgan_infer.decoders.unet_p:UNetP",
     "biggan-deep": "nsbgan_infer.samplers.biggan:BigGANDeep",
+    "biggan-family": "nsbgan_infer.samplers.biggan_family:BigGANFamily",
     "learned": "nsbgan_infer.samplers.learned:LearnedSampler",
     "stylegan2": "nsbgan_infer.samplers.stylegan2:StyleGAN2",
 }

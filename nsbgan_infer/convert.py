@@ -217,6 +217,18 @@ def _build_stylegan2(checkpoint: Checkpoint, _name: str, licence: str) -> Compon
     return from_public_layout(checkpoint.tensors, average, licence=licence)
 
 
+def _build_biggan(checkpoint: Checkpoint, name: str, licence: str) -> Component:
+    from nsbgan_infer.samplers.biggan_layouts import from_peer_state
+
+    return from_peer_state(checkpoint.tensors, name=name, licence=licence)
+
+
+def _is_biggan(checkpoint: Checkpoint) -> bool:
+    from nsbgan_infer.samplers.biggan_layouts import is_biggan_pytorch, is_studiogan
+
+    return is_biggan_pytorch(checkpoint.tensors) or is_studiogan(checkpoint.tensors)
+
+
 def _build_srresnet(checkpoint: Checkpoint, name: str, licence: str) -> Component:
     """BasicSR's MSRResNet and the authors' variant for low bands, whose skip and normalisation are kept (spec 3)."""
     from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
@@ -268,6 +280,9 @@ LAYOUTS: dict[str, Layout] = {
         _build_srresnet,
     ),
     "stylegan2": Layout("g_ema and latent_avg", _has("style.1.weight", "input.input"), _build_stylegan2),
+    "biggan-family": Layout(
+        "BigGAN and BigGAN-deep of BigGAN-PyTorch and StudioGAN, BigBiGAN's generator", _is_biggan, _build_biggan
+    ),
     "biggan": Layout(
         "pytorch-pretrained-biggan's files", _has("embeddings.weight", "generator.gen_z.weight_orig"), None
     ),

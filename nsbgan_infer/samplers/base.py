@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -18,7 +18,8 @@ class SamplerInfo:
     `resolution` is the height and width of a sample, `z_dim` the length of a latent's z, `truncation_mode` the default
     one (what its weights expect), `truncation` the default value, `licence` that of the weights. `truncates` says where
     the truncation acts: "z" (`draw_latents` applies it) or "w" (the sampler does, by scaling w towards its mean; z is
-    drawn untruncated). Callers hand it on: ``draw_latents(..., truncates=info.truncates)``.
+    drawn untruncated). Callers hand it on: ``draw_latents(..., truncates=info.truncates)``. `labels` says what
+    `classes` count: ImageNet's classes, or those of other data, which have numbers but no names here.
     """
 
     name: str
@@ -30,6 +31,7 @@ class SamplerInfo:
     truncation: float
     licence: str
     truncates: TruncatedSpace = "z"
+    labels: Literal["imagenet", "numbers"] = "imagenet"
 
 
 class Sampler(Protocol):
