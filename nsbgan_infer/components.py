@@ -36,6 +36,7 @@ ARCHITECTURES = {
     "biggan-deep": "nsbgan_infer.samplers.biggan:BigGANDeep",
     "biggan-family": "nsbgan_infer.samplers.biggan_family:BigGANFamily",
     "learned": "nsbgan_infer.samplers.learned:LearnedSampler",
+    "r3gan": "nsbgan_infer.samplers.r3gan:R3GAN",
     "stylegan2": "nsbgan_infer.samplers.stylegan2:StyleGAN2",
 }
 HEADER_LIMIT = 16 << 20

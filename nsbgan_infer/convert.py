@@ -229,6 +229,18 @@ def _is_biggan(checkpoint: Checkpoint) -> bool:
     return is_biggan_pytorch(checkpoint.tensors) or is_studiogan(checkpoint.tensors)
 
 
+def _build_r3gan(checkpoint: Checkpoint, name: str, licence: str) -> Component:
+    from nsbgan_infer.samplers.r3gan import from_peer_state
+
+    return from_peer_state(checkpoint.tensors, name=name, licence=licence)
+
+
+def _is_r3gan(checkpoint: Checkpoint) -> bool:
+    from nsbgan_infer.samplers.r3gan import is_r3gan
+
+    return is_r3gan(checkpoint.tensors)
+
+
 def _build_srresnet(checkpoint: Checkpoint, name: str, licence: str) -> Component:
     """BasicSR's MSRResNet and the authors' variant for low bands, whose skip and normalisation are kept (spec 3)."""
     from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
@@ -280,6 +292,7 @@ LAYOUTS: dict[str, Layout] = {
         _build_srresnet,
     ),
     "stylegan2": Layout("g_ema and latent_avg", _has("style.1.weight", "input.input"), _build_stylegan2),
+    "r3gan": Layout("R3GAN's network-snapshot-*.pkl", _is_r3gan, _build_r3gan),
     "biggan-family": Layout(
         "BigGAN and BigGAN-deep of BigGAN-PyTorch and StudioGAN, BigBiGAN's generator", _is_biggan, _build_biggan
     ),

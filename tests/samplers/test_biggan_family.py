@@ -190,8 +190,11 @@ def test_impossible_configurations_are_refused(change: dict[str, Any]) -> None:
     ids=["BigGAN-PyTorch", "BigGAN-deep", "StudioGAN"],
 )
 def test_real_sizes(options: dict[str, Any]) -> None:
+    """In fp64, because random weights at this width magnify the rounding of both sides in fp32 to 2e-4."""
     peer = Peer(**options)
-    sampler = from_peer_state(peer.state)
-    z, y = torch.randn(1, peer.z_dim), torch.eye(peer.classes)[:1]
+    sampler = from_peer_state(peer.state).double()
+    peer.state = {k: v.double() for k, v in peer.state.items()}
+    z, y = torch.randn(1, peer.z_dim, dtype=torch.float64), torch.eye(peer.classes, dtype=torch.float64)[:1]
     with torch.no_grad():
-        assert (draw(sampler, z, y) - peer(z, y)).abs().max() < 1e-4
+        wanted = peer(z, y)
+    assert wanted.std() > 0.05 and (draw(sampler, z, y) - wanted).abs().max() < 1e-4
