@@ -209,12 +209,18 @@ def _build_own(checkpoint: Checkpoint, name: str, licence: str) -> Component:
 
 
 def _build_stylegan2(checkpoint: Checkpoint, _name: str, licence: str) -> Component:
-    from nsbgan_infer.samplers.stylegan2 import from_public_layout
+    from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
 
     average = checkpoint.beside.get("latent_avg")
     if average is not None and not (isinstance(average, Tensor) and _plain(average)):
         raise CheckpointError("latent_avg of the StyleGAN2 checkpoint is no ordinary tensor.")
     return from_public_layout(checkpoint.tensors, average, licence=licence)
+
+
+def _build_stylegan2_ada(checkpoint: Checkpoint, _name: str, licence: str) -> Component:
+    from nsbgan_infer.samplers.stylegan2_layouts import from_ada_state
+
+    return from_ada_state(checkpoint.tensors, checkpoint.beside.get("module"), licence=licence)
 
 
 def _build_biggan(checkpoint: Checkpoint, name: str, licence: str) -> Component:
@@ -291,7 +297,10 @@ LAYOUTS: dict[str, Layout] = {
         _has("conv_first.weight", "body.0.conv1.weight", "upconv1.weight", "conv_last.weight"),
         _build_srresnet,
     ),
-    "stylegan2": Layout("g_ema and latent_avg", _has("style.1.weight", "input.input"), _build_stylegan2),
+    "stylegan2": Layout("rosinality's StyleGAN2", _has("style.1.weight", "input.input"), _build_stylegan2),
+    "stylegan2-ada": Layout(
+        "StyleGAN2-ADA's network-snapshot-*.pkl", _has("synthesis.b4.const", "mapping.fc0.weight"), _build_stylegan2_ada
+    ),
     "r3gan": Layout("R3GAN's network-snapshot-*.pkl", _is_r3gan, _build_r3gan),
     "biggan-family": Layout(
         "BigGAN and BigGAN-deep of BigGAN-PyTorch and StudioGAN, BigBiGAN's generator", _is_biggan, _build_biggan

@@ -21,7 +21,8 @@ from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.latents import draw_latents
-from nsbgan_infer.samplers.stylegan2 import StyleGAN2, from_public_layout
+from nsbgan_infer.samplers.stylegan2 import StyleGAN2
+from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
 
 CONFIG = SRResNetConfig(blocks=2, channels=8, basis="pixel", legacy_skip=True)
 

@@ -24,7 +24,7 @@ from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.registry import manifest, shipped_file
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.samplers.biggan import BigGANDeep
-from nsbgan_infer.samplers.stylegan2 import from_public_layout
+from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
 
 CPU = torch.device("cpu")
 
