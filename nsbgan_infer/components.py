@@ -293,8 +293,8 @@ def header_config(header: Mapping[str, Any], file: Path) -> dict[str, Any]:
         config = None
     if not isinstance(config, dict):
         raise CheckpointError(
-            f"{file} carries no nsbgan configuration: give its folder with config.json, or for a foreign upscaler "
-            f"write spandrel:{file.name}."
+            f"{file} carries no nsbgan configuration: give its folder with config.json, run `nsbgan convert "
+            f"{file.name} OUT` if another program wrote it, or for a foreign upscaler write spandrel:{file.name}."
         )
     return config
 

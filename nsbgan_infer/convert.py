@@ -1,8 +1,8 @@
-"""Old checkpoints (.bin, .pth, .pt, foreign .safetensors) -> a component: a folder or one `.safetensors` file.
+"""Checkpoints (.bin, .pth, .pt, .pkl, foreign .safetensors) -> a component: a folder or one `.safetensors` file.
 
-`read_pickle` is where the program opens pickles: `torch.load(weights_only=True)` with limits on sizes and without a
-second, laxer try. What the file holds is told from its tensors' names; every name and shape is then compared
-with the network's, and nothing is written before all of it fits.
+They are read as data by `storage.torch_files`. What a file holds is told from its tensors' names; every name and shape
+is then compared with the network's, and nothing is written before all of it fits. `read_pickle` opens our own training
+checkpoints and classifiers: `torch.load(weights_only=True)` with limits on sizes and without a second, laxer try.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -173,6 +173,9 @@ def _part(kind: str, name: str, part: Any, bytes_each: int) -> PartPlan:
     download, url = 0, None
     if name in TENSOR_BYTES and part.weights_file is None and not (facts := release(name)).cached:
         download, url = facts.size, facts.url
+    entry = BUILT_IN["sampler"].get(name)
+    if kind == "sampler" and entry and getattr(part, "weights_file", None) is None:
+        url = url or entry.url
     return PartPlan(kind, name, parameters, count * bytes_each, part.info.licence, download, url)
 
 
@@ -220,11 +223,20 @@ def _outline(ref: str, kind: Any, load: Callable[[str], Any]) -> Any:
 
 
 def _paper_sampler(name: str) -> Component:
-    """A sampler of the paper whose weights nobody has published, with the paper's sizes."""
-    if name == "stylegan2-256":
+    """A sampler whose weights do not come with this program, with its published sizes."""
+    if name.startswith("stylegan2-"):
         from nsbgan_infer.samplers.stylegan2 import StyleGAN2, config_f
 
-        return StyleGAN2(config_f(256))
+        side = 1024 if name == "stylegan2-ffhq" else 256
+        return StyleGAN2(replace(config_f(side), name=name, licence=BUILT_IN["sampler"][name].licence))
+    if name == "r3gan-64":
+        from nsbgan_infer.samplers.r3gan import R3GAN, R3GANConfig
+
+        return R3GAN(R3GANConfig(name=name, licence=BUILT_IN["sampler"][name].licence))
+    if name == "bigbigan-128":
+        from nsbgan_infer.samplers.biggan_family import BigGANFamily, published_bigbigan
+
+        return BigGANFamily(published_bigbigan(BUILT_IN["sampler"][name].licence))
     from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
 
     classes = tuple(range(NUM_CLASSES))

@@ -1,4 +1,4 @@
-"""`nsbgan convert`: old checkpoints to safetensors, the only command that opens a pickle (tensors only)."""
+"""`nsbgan convert`: checkpoints of other programs to safetensors, the only command that reads pickles (as data)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from nsbgan_infer.cli.output import Console, size_text
 @click.option("--licence", default="unknown", metavar="TEXT", help="The licence of the weights, kept with them.")
 @console_options
 def command(source: Path, out: Path, licence: str, console: Console) -> None:
-    """Convert a .bin, .pth or .pt checkpoint to OUT: a folder, or one file if it ends in .safetensors.
+    """Convert a .bin, .pth, .pt or .pkl checkpoint to OUT: a folder, or one file if it ends in .safetensors.
 
-    What IN holds is told from its tensors: BigGAN-deep as pytorch-pretrained-biggan has it, StyleGAN2, SRResNet as
-    BasicSR has it, or our own. Code inside a checkpoint is refused, never run.
+    What IN holds is told from its tensors: BigGAN and BigGAN-deep (pytorch-pretrained-biggan, BigGAN-PyTorch,
+    StudioGAN), BigBiGAN, StyleGAN2 (rosinality's, StyleGAN2-ADA), R3GAN, SRResNet as BasicSR has it, or our own. Code
+    inside a checkpoint is refused, never run.
     """
     from nsbgan_infer.convert import convert_checkpoint
 

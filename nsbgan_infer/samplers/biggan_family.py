@@ -108,6 +108,20 @@ class BigGANFamilyConfig:
         return self.widths[block : block + 2]
 
 
+def published_bigbigan(licence: str = "unknown") -> BigGANFamilyConfig:
+    """The sizes of the published BigBiGAN generator at 128 x 128."""
+    widths = tuple(96 * n for n in (16, 16, 8, 4, 2, 1))
+    return BigGANFamilyConfig(
+        widths,
+        enlarging=(0, 1, 2, 3, 4),
+        attention=(3,),
+        class_dim=0,
+        num_classes=0,
+        name="bigbigan-128",
+        licence=licence,
+    )
+
+
 class BigGANFamily(Component):
     """The folded generator: see the module's docstring. fp32 or bf16, on any device."""
 

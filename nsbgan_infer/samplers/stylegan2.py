@@ -60,6 +60,8 @@ class StyleGAN2Config:
     """Values beyond it are cut after each layer, as networks do that were trained in fp16; 0: none."""
     stored_noise: bool = False
     """Whether the noise maps that came with the weights are kept."""
+    name: str = ""
+    """Empty: `stylegan2-` and the side."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.channels) <= 10 or min(self.channels) < 1:
@@ -200,7 +202,7 @@ class StyleGAN2(Component):
     def info(self) -> SamplerInfo:
         """See SamplerInfo."""
         return SamplerInfo(
-            name=f"stylegan2-{self.config.resolution}",
+            name=self.config.name or f"stylegan2-{self.config.resolution}",
             basis="pixel",
             resolution=self.config.resolution,
             z_dim=self.config.z_dim or self.config.style_dim,
