@@ -3,8 +3,8 @@
     known address -> fetched once, checked -> folded (biggan_checkpoint) -> <cache>/converted/biggan-deep-256/
 
 NSBGAN_BIGGAN_URL names another server's folder with the same three files; NSBGAN_BIGGAN_SHA256 is the checksum of the
-file that it holds, where that is not the released one. Importing this module does not import torch: lists and plans
-need only the facts.
+file that it holds, where that is not the released one. `biggan_mirrors` knows the other addresses. Importing this
+module does not import torch: lists and plans need only the facts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from nsbgan_infer.errors import CheckpointError, OfflineError, WorkError, unknown_name
 from nsbgan_infer.files import read_json, sha256_of, writable_folder, write_json
-from nsbgan_infer.hub import Source, cache_dir, fetch_repo, fetch_url, network_reachable, parse_ref
+from nsbgan_infer.hub import Source, cache_dir, check_file, fetch_repo, fetch_url, parse_ref
+from nsbgan_infer.samplers.biggan_mirrors import can_reach, local_file, mirrors, try_in_order
 
 if TYPE_CHECKING:
     from nsbgan_infer.samplers.biggan import BigGANDeep
@@ -80,7 +81,7 @@ def is_cached(name: str) -> bool:
 
 def can_fetch(name: str, *, timeout: float = 3.0) -> bool:
     """Whether the released file can be had now: its server answers within `timeout` seconds. False offline."""
-    return network_reachable(source_of(name).url, timeout=timeout)
+    return can_reach(name, source_of(name), timeout=timeout)
 
 
 def fetch_released(name: str) -> Path:
@@ -93,18 +94,24 @@ def fetch_released(name: str) -> Path:
     folder = converted_folder(name)
     if is_cached(name):
         return folder
-    source = source_of(name)
     writable_folder(cache_dir(), what="cache folder")
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as scratch:
-        try:
-            file = fetch_url(source, Path(scratch))
-        except OfflineError as error:
-            raise OfflineError(f"{error} A file that you have: `nsbgan convert FILE {folder}`.") from error
-        with _whole_folder(folder) as part:
-            convert_biggan(file, part, resolution=_resolution(name))
-        if source.sha256 is None:
-            write_json(_record_file(), _recorded() | {name: sha256_of(file)})
-    return folder
+
+    def take(source: Source) -> Path:
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as scratch:
+            file = own or fetch_url(source, Path(scratch))
+            if own:
+                check_file(own, source)
+            with _whole_folder(folder) as part:
+                convert_biggan(file, part, resolution=_resolution(name))
+            if source.sha256 is None:
+                write_json(_record_file(), _recorded() | {name: sha256_of(file)})
+        return folder
+
+    own, source = local_file(name), source_of(name)
+    try:
+        return take(source) if own else try_in_order(mirrors(name, source), take)
+    except OfflineError as error:
+        raise OfflineError(f"{error} A file that you have: `nsbgan convert FILE {folder}`.") from error
 
 
 def load_released(name: str, *, hf_compat: bool = False) -> BigGANDeep:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nsbgan_infer.convert import read_pickle
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.files import atomic_path
 from nsbgan_infer.samplers.lean import COARSE
@@ -45,7 +46,7 @@ class Codes:
 def kept_codes(file: Path, data: LowBandSet, trunk: LiteTrunk, code_dim: int) -> Codes:
     """The codes in `file` if it has them, else computed and kept there, so that a resumed run starts at once."""
     if file.exists():
-        codes = Codes(**torch.load(file, map_location="cpu", weights_only=True))
+        codes = Codes(**read_pickle(file))
         if codes.code.shape == (len(data), data.flips, code_dim):
             return codes
     codes = compute_codes(data, trunk, code_dim)
