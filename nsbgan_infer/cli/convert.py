@@ -22,8 +22,15 @@ def command(source: Path, out: Path, licence: str, console: Console) -> None:
     StudioGAN), BigBiGAN, StyleGAN2 (rosinality's, StyleGAN2-ADA), R3GAN, SRResNet as BasicSR has it, or our own. Code
     inside a checkpoint is refused, never run.
     """
+    from nsbgan_infer.components import outline_component
     from nsbgan_infer.convert import convert_checkpoint
+    from nsbgan_infer.facts import component_facts
 
     written = convert_checkpoint(source, out, licence=licence)
-    size = written.stat().st_size
-    console.result({"in": str(source), "out": str(written), "size": size}, f"{written}  {size_text(size)}")
+    size, facts = written.stat().st_size, component_facts(outline_component(out))
+    what = f"{facts['arch']} {facts['kind']}"
+    if facts["kind"] == "sampler":
+        classes = f"{facts['classes']} classes" if facts["classes"] else "without classes"
+        what += f", {facts['resolution']} x {facts['resolution']}, {classes}"
+    value = {"in": str(source), "out": str(written), "size": size, "component": facts}
+    console.result(value, f"{written}  {size_text(size)}  {what}")

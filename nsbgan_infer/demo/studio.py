@@ -74,7 +74,9 @@ class Studio:
         """
         released = entries("sampler")[PRESETS[preset].sampler].source == "released"
         available = tuple(range(NUM_CLASSES)) if released else self.pipeline(preset).sampler.info.classes
-        return self.search(text, available or ())
+        if available is None:
+            raise UsageError(f"The preset {preset} draws without classes: leave the field empty.")
+        return self.search(text, available)
 
     @cached_property
     def search(self) -> ClassSearch:
