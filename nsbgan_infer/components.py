@@ -211,7 +211,7 @@ def read_header(file: Path) -> dict[str, Any]:
             if length > min(HEADER_LIMIT, size - 8):
                 raise CheckpointError(
                     f"{file} is not a safetensors file: "
-                    f"if it is a .bin, .pth or .pt, run `nsbgan convert {file.name} OUT` first."
+                    f"if it is a .bin, .pth, .pt or .pkl, run `nsbgan convert {file.name} OUT` first."
                 )
             header = json.loads(f.read(length))
         with safe_open(file, framework="pt"):

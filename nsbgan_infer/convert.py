@@ -138,6 +138,10 @@ def unwrap(loaded: Any, source: Path) -> Checkpoint:
             break
         beside |= {k: open_tensor(loaded[k]) for k in BESIDE if k in loaded}
         loaded = loaded[key]
+    if isinstance(loaded, tuple) and any(isinstance(v, Stub) and v.name.startswith("dnnlib.tflib.") for v in loaded):
+        raise CheckpointError(
+            f"{source} holds networks of TensorFlow: convert it with `legacy.py` of stylegan2-ada-pytorch first."
+        )
     if isinstance(loaded, Stub):
         if loaded.name.startswith("torch.nn."):  # a network built by hand: nobody could say of which kind
             raise refusal(source, loaded.name)

@@ -205,6 +205,13 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_networks_of_tensorflow_name_what_converts_them(tmp_path: Path) -> None:
+    network = b"cdnnlib.tflib.network\nNetwork\n)\x81}X\x04\x00\x00\x00nameX\x01\x00\x00\x00Gsb"
+    (tmp_path / "ffhq.pkl").write_bytes(b"\x80\x03" + network + network + b"\x86.")
+    with pytest.raises(CheckpointError, match=r"legacy\.py"):
+        convert_checkpoint(tmp_path / "ffhq.pkl", tmp_path / "out")
+
+
 def test_missing_sources(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No such checkpoint"):
         convert_checkpoint(tmp_path / "x.pth", tmp_path / "out")

@@ -103,6 +103,20 @@ def test_injected_instructions(original: bytes, data: st.DataObject) -> None:
     read_bytes(content)
 
 
+@pytest.mark.parametrize("name", ["stylegan2-ada-cond-32/snapshot_without_source", "r3gan-imagenet64/snapshot_small"])
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_snapshots_of_their_own_programs(shared_data: Path, name: str, data: st.DataObject) -> None:
+    file = shared_data / "parity" / f"{name}.pkl"
+    if not file.is_file():
+        pytest.skip(f"no {file}")
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    at = data.draw(st.integers(0, len(content)))
+    read_bytes(bytes(content[:at]) + data.draw(st.sampled_from([b"", *INJECTED])) + bytes(content[at:]))
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_cut_and_doubled(original: bytes, data: st.DataObject) -> None:
