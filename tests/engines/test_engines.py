@@ -26,7 +26,7 @@ from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.registry import shipped_file
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.samplers.biggan import BigGANDeep
-from nsbgan_infer.samplers.stylegan2 import from_public_layout
+from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
 from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.storage.shipped import manifest
 
