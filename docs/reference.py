@@ -31,7 +31,11 @@ MODULES = {
     "encoders.pixel": ["PixelEncoder"],
     "decoders.base": ["DecoderInfo", "Decoder"],
     "images": ["Recipe", "save_image", "read_recipe", "to_pil", "grid"],
-    "photos": ["open_photo", "enlarge", "round_trip"],
+    "photos.reading": ["Photo", "open_photo"],
+    "photos.resizing": ["Wish"],
+    "photos.enlarging": ["enlarge", "enlarge_in_steps"],
+    "photos.writing": ["save_photo", "encode_photo"],
+    "photos.batch": ["plan_batch", "check_batch"],
     "registry": ["load_decoder", "load_sampler", "load_classifier", "entries"],
     "components": ["Component", "load_component", "save_component"],
     "runs": ["Plan", "run", "pipeline_maker", "pipeline_settings"],
@@ -40,6 +44,7 @@ MODULES = {
     "training.decoder": ["train_decoder"],
     "evaluation.reconstruction": ["evaluate_decoder"],
     "evaluation.images": ["evaluate_images"],
+    "evaluation.round_trip": ["round_trip"],
     "errors": ["NsbError"],
 }
 

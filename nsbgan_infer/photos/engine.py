@@ -1,0 +1,41 @@
+"""Which engine enlarges photos: compiling pays from some size on, and a kept compilation always."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import cast
+
+import torch
+
+from nsbgan_infer.components import Component
+from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.engines import EngineName, pick_engine, with_engine_part
+
+WORTH_OPENVINO = 600 * 450  # pixels of photos; below, compiling takes longer than it saves (see pick_photo_engine)
+WORTH_COMPILING = 1 << 24  # on CUDA; torch.compile takes half a minute
+
+
+def pick_photo_engine(name: str, device: torch.device, decoder: Decoder, pixels: int) -> EngineName:
+    """The engine meant by `name` for photos of so many pixels in all.
+
+    `auto`: only for decoders that can be compiled; on a CPU `openvino` where it is installed, from 600 x 450 pixels on,
+    on CUDA `compile` from 16 million on, else `eager`. Raises UsageError as `pick_engine` does.
+    """
+    if name != "auto":
+        return pick_engine(name, device, 0)[0]
+    if not isinstance(decoder, Component):
+        return "eager"
+    if device.type == "cpu" and pixels >= WORTH_OPENVINO and find_spec("openvino"):
+        return "openvino"
+    return "compile" if device.type == "cuda" and pixels >= WORTH_COMPILING else "eager"
+
+
+def use_engine(decoder: Decoder, engine: EngineName, device: torch.device, dtype: torch.dtype) -> Decoder:
+    """The decoder on `device`, computing in `dtype`, run by `engine`; one without weights stays as it is.
+
+    Raises MissingExtraError where OpenVINO is not installed.
+    """
+    if not isinstance(decoder, torch.nn.Module):
+        return decoder
+    decoder.to(device, torch.float32 if engine == "openvino" else dtype)  # OpenVINO keeps its tensors in fp32
+    return cast(Decoder, with_engine_part(decoder, engine, dtype))
