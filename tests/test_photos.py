@@ -126,7 +126,7 @@ def test_windows_cover_everything_once_with_their_margins(
     length: int, tile: int | None, halo: int, multiple: int, compiled: bool
 ) -> None:
     info = replace(make_bicubic().info, halo=halo, multiple=multiple)
-    quantum = math.lcm(32, multiple) if compiled else 1
+    quantum = math.lcm(16, multiple) if compiled else 1
     side, windows = enlarging._windows(length, info, tile, quantum)
     assert [w.begin for w in windows[1:]] == [w.end for w in windows[:-1]]
     assert windows[0].begin == 0 and windows[-1].end == length and all(w.begin < w.end for w in windows)
@@ -134,7 +134,7 @@ def test_windows_cover_everything_once_with_their_margins(
         stop = min(w.start + side, length)
         assert w.start >= 0 and w.start <= max(0, w.begin - halo) and stop >= min(length, w.end + halo)
     if compiled:
-        assert side % 32 == 0
+        assert side % 16 == 0
     if tile is None:
         assert side <= max(enlarging.WINDOW, 2 * halo + 64)
 

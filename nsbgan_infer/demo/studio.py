@@ -32,7 +32,7 @@ from nsbgan_infer.photos import enlarge_in_steps, open_photo, save_photo
 from nsbgan_infer.photos.batch import shorten
 from nsbgan_infer.photos.engine import pick_photo_engine, use_engine
 from nsbgan_infer.photos.reading import to_srgb
-from nsbgan_infer.photos.resizing import resize
+from nsbgan_infer.photos.resizing import resize, spread_hidden
 from nsbgan_infer.pipeline import NsbPipeline, Output, Progress, Request
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries, load_classifier, load_decoder
@@ -152,7 +152,7 @@ class Studio:
         start = time.perf_counter()
         large = yield from enlarge_in_steps(photo, use_engine(tool, engine, device, torch.float32))
         seconds = time.perf_counter() - start
-        before = resize(to_srgb(photo), large.size)
+        before = resize(to_srgb(spread_hidden(photo)), large.size)
         path = self._new_folder() / f"{shorten(file.stem, 60)}_x{scale}.png"
         save_photo(large, path)
         size = f"{photo.size[0]} x {photo.size[1]} -> {large.size[0]} x {large.size[1]}"

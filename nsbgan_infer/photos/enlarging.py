@@ -24,11 +24,11 @@ from nsbgan_infer.decoders.tiling import SMALLEST, decode
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.photos.alpha import spread_colours
 from nsbgan_infer.photos.reading import Photo
-from nsbgan_infer.photos.resizing import Wish, resize
+from nsbgan_infer.photos.resizing import Wish, resize, spread_hidden
 
-WINDOW = 384  # the longest side of a window, in pixels of the photo
-QUANTUM = 32  # sides of the windows of a compiled network are multiples of this, so that few shapes occur
-MARGIN = 2  # beyond the decoder's halo
+WINDOW = 256  # the longest side of a window, in pixels of the photo: 384 is 8 % faster and takes 150 MiB more
+QUANTUM = 16  # sides of the windows of a compiled network are multiples of this, so that few shapes occur
+
 REACH = 5  # pixels of the photo around one, between whose transparencies the enlarged one stays
 LUMA = (0.299, 0.587, 0.114)  # as Pillow makes grey of colours
 
@@ -49,7 +49,7 @@ def enlarge(
 ) -> Photo:
     """The photo enlarged as `wish` says (default: by the decoder's scale), with the channels and bits that it has.
 
-    `tile`: the inside of a window, in pixels (default: chosen so that 384 are seen at most). `tell` is called after
+    `tile`: the inside of a window, in pixels (default: chosen so that 256 are seen at most). `tell` is called after
     each window; what it raises ends the work. Computes where the decoder's weights are. Raises UsageError for `tile`
     with a decoder that must not be cut, WorkError when memory runs out.
     """
@@ -80,7 +80,7 @@ def enlarge_in_steps(
         following = sizes[number + 1] if number + 1 < len(sizes) else size
         photo = resize(replace(photo, pixels=large), following)
     if not plans:
-        photo = resize(photo, size)
+        photo = resize(spread_hidden(photo), size)
         yield 1, 1
     grown = tuple(b / a for a, b in zip(original, photo.size, strict=True))
     return replace(photo, dpi=dpi and (dpi[0] * grown[0], dpi[1] * grown[1]))
@@ -179,7 +179,7 @@ def _windows(length: int, info: DecoderInfo, tile: int | None, quantum: int) -> 
 
     n windows of side S that keep all but the margins between them cover n S - 2 (n - 1) margin pixels.
     """
-    margin = -(-((info.halo or 0) + MARGIN) // info.multiple) * info.multiple
+    margin = -(-(info.halo or 0) // info.multiple) * info.multiple
     longest = WINDOW if tile is None else tile + 2 * margin
     longest = max(longest, 2 * margin + SMALLEST)
     if info.halo is None or length <= longest:

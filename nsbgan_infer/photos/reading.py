@@ -91,6 +91,7 @@ def open_photo(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) 
     """
     name = name or (str(source) if not isinstance(source, bytes) else "the photo")
     check_photo(source, name, max_pixels)
+    is_lying = _is_lying(open_header(source, name))  # Pillow turns a TIFF itself while it reads the pixels
     image = open_whole(source, name)
     notes = []
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's second view is no frame
@@ -99,9 +100,10 @@ def open_photo(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) 
     is_deep, other_bytes = _open_other_bytes(source, name)
     exif, turned, problem = keep_exif(image)
     notes += problem
+    if dpi and is_lying:
+        dpi = dpi[::-1]
     if turned:
         upright = _turn(image)
-        dpi = dpi and (dpi if _keeps_sides(image) else dpi[::-1])
         other_bytes = other_bytes and _turn(other_bytes)
     else:
         upright = image
@@ -237,8 +239,14 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     return (x, y) if all(math.isfinite(v) and 1 <= v <= 100_000 for v in (x, y)) else None
 
 
-def _keeps_sides(image: Image.Image) -> bool:
-    return int(image.getexif().get(0x0112, 1)) < 5
+def _is_lying(image: Image.Image) -> bool:
+    """Whether width and height of an image that is only opened change places when it is turned upright."""
+    if image.format == "PNG" and "exif" not in image.info:  # Pillow would read all pixels to look behind them
+        return False
+    try:
+        return int(image.getexif().get(0x0112, 1)) in (5, 6, 7, 8)
+    except Exception:  # damaged EXIF data can raise anything inside Pillow
+        return False
 
 
 def _turn(image: Image.Image) -> Image.Image:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from nsbgan_infer.errors import UsageError
+from nsbgan_infer.photos.alpha import spread_colours
 from nsbgan_infer.photos.reading import Photo
 
 
@@ -71,31 +70,29 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def resize(photo: Photo, size: tuple[int, int]) -> Photo:
-    """The photo at exactly `size` (width, height), bicubic with antialiasing, transparency premultiplied."""
+    """The photo at exactly `size` (width, height), bicubic with antialiasing.
+
+    Colours and transparency apart: what hides under transparent pixels must continue the visible colours, as in all
+    that comes out of `enlarge`; `spread_hidden` prepares other photos.
+    """
     if size == photo.size:
         return photo
-    if photo.depth == 8:
-        resized = np.asarray(photo.image.resize(size, Image.Resampling.BICUBIC))
-        return replace(photo, pixels=resized[..., None] if resized.ndim == 2 else resized)
-    return replace(photo, pixels=_resize_16(photo.pixels, size))
+    out = np.empty((size[1], size[0], photo.pixels.shape[2]), photo.pixels.dtype)
+    for c in range(out.shape[2]):
+        channel = np.ascontiguousarray(photo.pixels[..., c])
+        values = channel if photo.depth == 8 else channel.astype(np.float32)  # Pillow rounds 8 bits itself
+        resized = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC))
+        out[..., c] = resized if photo.depth == 8 else resized.round().clip(0, 65535)
+    return replace(photo, pixels=out)
 
 
-def _resize_16(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint16]:
-    """(h, w, c) uint16, resized in float32, one channel after the other."""
-
-    def one(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC))
-
-    channels = pixels.shape[2]
-    out = np.empty((size[1], size[0], channels), np.uint16)
-    if channels in (1, 3):
-        for c in range(channels):
-            out[..., c] = one(pixels[..., c].astype(np.float32)).round().clip(0, 65535)
-        return out
-    alpha = pixels[..., -1].astype(np.float32)
-    cover = one(alpha).clip(0, 65535)
-    for c in range(channels - 1):
-        colour = one(pixels[..., c] * (alpha / 65535)) / np.maximum(cover / 65535, 1e-6)
-        out[..., c] = colour.round().clip(0, 65535)
-    out[..., -1] = cover.round()
-    return out
+def spread_hidden(photo: Photo) -> Photo:
+    """The photo with the colours of its visible pixels continued under the transparent ones."""
+    alpha = photo.alpha
+    if alpha is None:
+        return photo
+    channels = 1 if photo.grey else 3
+    colours = spread_colours(photo.rgb, alpha)[0, :channels].permute(1, 2, 0)
+    pixels = photo.pixels.copy()
+    pixels[..., :channels] = colours.mul(np.iinfo(pixels.dtype).max).round().numpy()
+    return replace(photo, pixels=pixels)
