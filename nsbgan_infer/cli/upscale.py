@@ -202,12 +202,12 @@ def _check_folder(out: str, batch: Batch) -> None:
 
 def _load(name: str | None, offline: bool) -> Decoder:
     from nsbgan_infer.cli.loading import go_offline
+    from nsbgan_infer.photos.engine import default_photo_decoder
     from nsbgan_infer.registry import load_decoder
-    from nsbgan_infer.storage import default_decoder
 
     if offline:
         go_offline()
-    return load_decoder(name or default_decoder("wavelet", "upscale"))
+    return load_decoder(name or default_photo_decoder())
 
 
 def _engine(decoder: Decoder, batch: Batch, engine: str, device: str, dtype: str, console: Console) -> Decoder:

@@ -54,7 +54,7 @@ class Photo:
     @property
     def grey(self) -> bool:
         """Whether it has no colours."""
-        return self.pixels.shape[2] < 3
+        return bool(self.pixels.shape[2] < 3)
 
     @property
     def depth(self) -> int:
