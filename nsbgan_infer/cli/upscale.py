@@ -116,7 +116,7 @@ def command(
     )
     for used in {j.fmt for j in batch.jobs}:
         check_format(used, quality)
-    _check_folder(out, batch)
+    _check_places(out, batch)
     loaded = _load(decoder, offline)
     batch = check_batch(batch, wish, 1 if round_trip else loaded.info.scale, max_pixels)
     if text := batch.left_out_text():
@@ -188,11 +188,13 @@ def _existing(skip: bool, overwrite: bool) -> Existing:
     return "skip" if skip else "overwrite" if overwrite else "refuse"
 
 
-def _check_folder(out: str, batch: Batch) -> None:
-    """Make the folder of the results and try that it can be written to."""
+def _check_places(out: str, batch: Batch) -> None:
+    """Make the folder of the results and try that it can be written to; a terminal is no place for pictures."""
     from nsbgan_infer.files import writable_folder
-    from nsbgan_infer.photos.batch import is_file_name
+    from nsbgan_infer.photos.batch import STREAM, is_file_name
 
+    if any(j.source == STREAM for j in batch.jobs) and sys.stdin.isatty():
+        raise UsageError("Standard input is a terminal: pipe a picture's file into it, or name one.")
     if out == "-":
         if sys.stdout.isatty():
             raise UsageError("--out - would write a picture to the terminal: pipe it on, or give a file name.")

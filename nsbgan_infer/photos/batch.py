@@ -85,8 +85,10 @@ def plan_batch(
         raise UsageError(_nothing(inputs, left_out))
     to_one_file = out == "-" or folder_of_results is None
     if to_one_file and (len(sources) > 1 or any(p.is_dir() for p in inputs)):
-        where = "standard output" if out == "-" else out
-        raise UsageError(f"{len(sources)} photos do not go into {where}: give a folder with --out.")
+        where, what = "standard output" if out == "-" else out, f"{len(sources)} photos do"
+        raise UsageError(
+            f"{'A folder does' if len(sources) == 1 else what} not go into {where}: give a folder with --out."
+        )
     if out == "-":
         jobs = [Job(sources[0][0], STREAM, fmt or "png")]
     elif to_one_file:

@@ -131,6 +131,9 @@ class TestRegenerate:
         assert read_recipe(again) == read_recipe(source)
         run("regenerate", source, "-o", "file.webp", "--pipeline", pipeline_folder)
         assert Image.open("file.webp").format == "WEBP"
+        for folder in ("again.v2", "x4.0/"):
+            run("regenerate", source, "-o", folder, "--pipeline", pipeline_folder)
+            assert (Path(folder) / source.name).is_file()
 
     def test_from_what_ships(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ship_tiny_weights(tmp_path / "weights", monkeypatch)
