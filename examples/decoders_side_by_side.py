@@ -7,9 +7,10 @@ from pathlib import Path
 
 from PIL import ImageDraw
 
-from nsbgan_infer import NsbPipeline, PixelEncoder, Stage, WaveletEncoder, load_decoder
+from nsbgan_infer import NsbPipeline, PixelEncoder, Stage, load_decoder
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.images import grid, save_image
+from nsbgan_infer.pipeline import follow
 from nsbgan_infer.registry import entries
 
 out = Path("out/examples")
@@ -31,7 +32,7 @@ images = []
 for pipeline in pipelines:
     for decoder in decoders:
         wavelet = decoder.info.basis == "wavelet"
-        last = Stage(WaveletEncoder(2) if wavelet else PixelEncoder(2), decoder)
+        last = Stage(follow(PixelEncoder(2), decoder.info.reads), decoder)
         image = NsbPipeline(pipeline.sampler, [pipeline.stages[0], last])("golden retriever", seeds=2).images[0]
         label = f"{pipeline.sampler.info.name}\n{decoder.info.name} ({'W' if wavelet else 'P'})"
         ImageDraw.Draw(image).text((8, 4), label, "white", stroke_width=2, stroke_fill="black", font_size=18)

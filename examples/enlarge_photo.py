@@ -11,7 +11,7 @@ from PIL import Image
 from nsbgan_infer import NsbPipeline, load_decoder
 from nsbgan_infer.images import grid, save_image
 from nsbgan_infer.photos import enlarge, open_photo
-from nsbgan_infer.storage import default_decoder
+from nsbgan_infer.storage import default_upscaler
 
 out = Path("out/examples")
 out.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,7 @@ if len(sys.argv) == 1:
     save_image(made.resize((128, 128), Image.Resampling.LANCZOS), file)
 
 photo = open_photo(file)
-large = enlarge(photo, load_decoder(default_decoder("wavelet", "upscale"))).image.convert("RGB")
+large = enlarge(photo, load_decoder(default_upscaler())).image.convert("RGB")
 with Image.open(file) as small:
     plain = small.convert("RGB").resize(large.size, Image.Resampling.BICUBIC)
 save_image(grid([plain, large], columns=2), out / "enlarge_photo.png")

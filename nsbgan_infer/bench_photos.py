@@ -20,8 +20,9 @@ from nsbgan_infer.engines import EngineName
 from nsbgan_infer.errors import MissingExtraError, UsageError
 from nsbgan_infer.images import to_uint8
 from nsbgan_infer.photos import Photo, encode_photo, enlarge
-from nsbgan_infer.photos.engine import default_photo_decoder, use_engine
+from nsbgan_infer.photos.engine import use_engine
 from nsbgan_infer.registry import load_decoder
+from nsbgan_infer.storage import default_upscaler
 
 SIZE = (1200, 900)
 SMALL = (300, 225)  # with --quick
@@ -46,7 +47,7 @@ def photo_rows(
 
     bf16 on a CPU without instructions for it is left out: it is not faster, and its picture not the same.
     """
-    photo, name = bench_photo(size), default_photo_decoder()
+    photo, name = bench_photo(size), default_upscaler()
     rows: list[Row] = []
     for engine, dtype in engines:
         if dtype == torch.bfloat16 and not computes_bf16(device):
@@ -100,7 +101,7 @@ def photo_ratios(seconds: dict[str, list[float]], name: str) -> dict[str, list[f
 
 def enlarge_once(size: tuple[int, int] = SIZE) -> int:
     """What a fresh process does whose memory is measured: enlarge a photo, encode it as PNG. The bytes of the file."""
-    made = enlarge(bench_photo(size), load_decoder(default_photo_decoder()))
+    made = enlarge(bench_photo(size), load_decoder(default_upscaler()))
     return len(encode_photo(made))
 
 

@@ -26,12 +26,20 @@ PAPER = "[not-so-big-GAN](https://arxiv.org/abs/2009.04433)"
 WHAT = {
     "subband": "It stays at the low band's resolution: a residual network predicts the details of two wavelet levels, "
     "and two inverse lifting steps enlarge the picture.",
+    "photo": "It stays at the small picture's resolution: a residual network predicts the sub-pixels that each pixel "
+    "hides, and adds them to the bicubic enlargement.",
     "srresnet": "An SRResNet: residual blocks at the low band's resolution, then pixel shuffles.",
     "unet-w": "Two UNets, one for each doubling, predict wavelet details from 32 x 32 patches.",
     "unet-p": "Two UNets, one for each doubling, refine the enlarged picture.",
     "biggan-deep": "BigGAN-deep, with its batch norms folded for a fixed truncation.",
     "learned": "A generator that was trained at this small size, so that training and sampling are cheap.",
     "stylegan2": "StyleGAN2, converted.",
+}
+TAKES = {
+    "wavelet": "a gain-free wavelet low band",
+    "gaussian": "a small picture made by a Gaussian filter (the paper's pixel encoder)",
+    "bicubic": "an ordinary small picture (bicubic reduction)",
+    "bilinear": "an ordinary small picture (bilinear reduction)",
 }
 MEASURES = (  # name of a figure -> what it is; the first that matches
     (r"(\w+)_psnr_y", "Y-PSNR in dB, enlarged x4 from the low band, mean over {0} (`nsbgan evaluate decoder`)"),
@@ -126,8 +134,7 @@ def _what(subject: Subject) -> str:
     entry = BUILT_IN[subject.kind].get(subject.name) if subject.facts else None
     named = f": {entry.summary}" if entry else ""
     if subject.kind == "decoder":
-        takes = "gain-free wavelet low band" if facts["basis"] == "wavelet" else "small picture"
-        does = f"a decoder{named}. It enlarges a {takes} {facts['scale']} times."
+        does = f"a decoder{named}. It enlarges {TAKES[str(facts['reads'])]} {facts['scale']} times."
     else:
         emits = "low bands" if facts["basis"] == "wavelet" else "pictures"
         count = f" of {facts['classes']} ImageNet classes" if facts["classes"] else ""
@@ -136,13 +143,14 @@ def _what(subject: Subject) -> str:
 
 
 def _facts(subject: Subject) -> str:
-    rows = ["| part | kind | arch | basis | parameters | size | licence |", "|---|---|---|---|---|---|---|"]
+    rows = ["| part | kind | arch | reads or makes | parameters | size | licence |", "|---|---|---|---|---|---|---|"]
     sums = []
     for folder, component in subject.parts.items():
         f = component_facts(component)
         file = weights_file(subject, folder)
         licence = subject.facts.get("licence") or f["licence"]
-        cells = (f["name"], f["kind"], f["arch"], f["basis"], f"{f['parameters']:,}", f"{file.stat().st_size:,} bytes")
+        made = f["reads"] if f["kind"] == "decoder" else f["makes"]
+        cells = (f["name"], f["kind"], f["arch"], made, f"{f['parameters']:,}", f"{file.stat().st_size:,} bytes")
         rows.append(f"| {' | '.join(plain(c) for c in (*cells, licence))} |")
         sums.append(f"SHA-256 of `{folder}{'/' * bool(folder)}{WEIGHTS}`: `{sha256_of(file)}`")
     return "\n".join(rows) + "\n\n" + "  \n".join(sums)
@@ -192,8 +200,8 @@ def _preset_for(subject: Subject) -> str:
     """A preset into which a sampler or decoder fits."""
     facts = component_facts(subject.parts[""])
     if subject.kind == "decoder":
-        if facts["basis"] == "wavelet":
-            return "embedded"
+        if facts["reads"] in ("wavelet", "bicubic"):
+            return "embedded" if facts["reads"] == "wavelet" else "pretrained-128"
         return "embedded-p" if "embedded-p-64" in manifest().get("components", {}) else "pretrained-128"
     if facts["arch"] == "stylegan2":
         return "stylegan2-256-64"

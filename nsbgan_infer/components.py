@@ -31,6 +31,7 @@ from nsbgan_infer.files import atomic_path, read_json, sha256_of, writable_folde
 ARCHITECTURES = {
     "srresnet": "nsbgan_infer.decoders.srresnet:SRResNet",
     "subband": "nsbgan_infer.decoders.subband:SubbandDecoder",
+    "photo": "nsbgan_infer.decoders.photo:PhotoDecoder",
     "unet-w": "nsbgan_infer.decoders.unet_w:UNetW",
     "unet-p": "nsbgan_infer.decoders.unet_p:UNetP",
     "biggan-deep": "nsbgan_infer.samplers.biggan:BigGANDeep",

@@ -21,12 +21,12 @@ def outline_header(header: Mapping[str, Any], label: str) -> Component:
 
 
 def component_facts(component: Component) -> dict[str, Any]:
-    """Name, kind, arch, basis, parameters and licence, and of a decoder its scale, of a sampler its resolution and its
-    number of classes (None: it draws without classes).
+    """Name, kind, arch, basis, parameters and licence; of a decoder what it reads and its scale, of a sampler what it
+    makes, its resolution and its number of classes (None: it draws without classes).
     """
     info: Any = component.info
     facts = {"name": info.name, "kind": component.kind, "arch": component.arch, "basis": info.basis}
     facts |= {"parameters": sum(p.numel() for p in component.parameters()), "licence": info.licence}
     if component.kind == "decoder":
-        return facts | {"scale": info.scale}
-    return facts | {"resolution": info.resolution, "classes": info.classes and len(info.classes)}
+        return facts | {"reads": info.reads, "scale": info.scale}
+    return facts | {"makes": info.makes, "resolution": info.resolution, "classes": info.classes and len(info.classes)}

@@ -47,7 +47,7 @@ def open_header(source: Source, name: str) -> Image.Image:
     """
     if isinstance(source, Path) and not source.is_file():
         raise ImageFileError(f"No such image: {name}.")
-    with _sentences(name):
+    with sentences(name):
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         return Image.open(file, formats=_formats(_head(source)))
 
@@ -55,7 +55,7 @@ def open_header(source: Source, name: str) -> Image.Image:
 def open_whole(source: Source, name: str) -> Image.Image:
     """An image of a known format, decoded. Raises as `open_header` does, and ImageFileError for damaged pixels."""
     image = open_header(source, name)
-    with _sentences(name):
+    with sentences(name):
         image.load()
     return image
 
@@ -106,7 +106,7 @@ def _formats(head: bytes) -> tuple[str, ...]:
 
 
 @contextmanager
-def _sentences(name: str) -> Iterator[None]:
+def sentences(name: str) -> Iterator[None]:
     """Whatever Pillow raises becomes one sentence; its warnings about large pictures are not shown."""
     try:
         with warnings.catch_warnings():

@@ -1,7 +1,7 @@
 """The pipeline: latents -> sample -> (encoder -> decoder) ... -> images, steps 1 to 5 on one screen.
 
-It knows no model by name: it holds a sampler and a list of stages, checks basis and resolution at the joints when it
-is built, and runs the steps batch by batch.
+It knows no model by name: it holds a sampler and a list of stages, checks reduction and resolution at the joints when
+it is built, and runs the steps batch by batch.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from nsbgan_infer.classes import find_class, parse_classes
 from nsbgan_infer.components import weights_sha256
+from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
-from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.devices import dtype_name
 from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
-from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.errors import JointError, NonFiniteError, UsageError
 from nsbgan_infer.images import Recipe, to_pil
 from nsbgan_infer.latents import Latents, TruncationMode, check_seed, check_truncation, draw_latents
+from nsbgan_infer.reductions import PICTURE, Reduction, reduction
 from nsbgan_infer.registry import load_decoder
 from nsbgan_infer.samplers.base import Sampler
 
@@ -113,11 +113,11 @@ class NsbPipeline:
         return self
 
     def with_decoder(self, decoder: Decoder | str) -> NsbPipeline:
-        """The same pipeline with another decoder in every stage; the encoders follow its basis."""
+        """The same pipeline with another decoder in every stage; the encoders make what it reads."""
         new = load_decoder(decoder) if isinstance(decoder, str) else decoder
         if isinstance(new, nn.Module):
             new.to(self.device, self.dtype)
-        stages = [Stage(s.encoder and follow(s.encoder, new.info.basis), new) for s in self.stages]
+        stages = [Stage(s.encoder and follow(s.encoder, new.info.reads), new) for s in self.stages]
         pipeline = NsbPipeline(self.sampler, stages, name=self.name)
         pipeline.device, pipeline.dtype = self.device, self.dtype
         pipeline.engine, pipeline.computes_in = self.engine, self.computes_in
@@ -132,6 +132,13 @@ class NsbPipeline:
             side = stage.emits(side)
             sides.append(side)
         return tuple(sides)
+
+    @property
+    def reductions(self) -> tuple[Reduction, ...]:
+        """What comes into each stage's decoder: its encoder's reduction, the sample, or the picture of the stage
+        before."""
+        whole = [self.sampler.info.reduction, *(reduction(PICTURE) for _ in self.stages[1:])]
+        return tuple(reduction(s.encoder.makes) if s.encoder else w for s, w in zip(self.stages, whole, strict=False))
 
     def __call__(
         self,
@@ -252,11 +259,11 @@ class NsbPipeline:
         x = self.sampler(latents.to(self.device, self.dtype)).float()  # (B, 3, r, r)
         check_finite(x, f"Step 2 (sampler {self.sampler.info.name})")
         yield "sample", x
-        for number, stage in enumerate(self.stages[:last], 1):
+        for number, (stage, came) in enumerate(zip(self.stages[:last], self.reductions, strict=False), 1):
             if stage.encoder:
                 x = stage.encoder(x)  # (B, 3, r / 2^levels, ...)
                 yield f"low band {number}", x
-            x = decode(stage.decoder, x.to(self.dtype)).float()  # (B, 3, scale * h, scale * w)
+            x = decode_over(stage.decoder, x.to(self.dtype), came.anchor).float()  # (B, 3, scale * h, scale * w)
             yield f"decoded {number}", x
 
     def _class_ids(self, classes: str | int | Sequence[str | int] | None) -> list[int | None]:
@@ -317,11 +324,12 @@ def join_outputs(parts: Sequence[Output]) -> Output:
     )
 
 
-def follow(encoder: Encoder, basis: Basis) -> Encoder:
-    """The encoder of `basis` with as many levels (wavelet, or Gaussian for pixel)."""
-    if encoder.basis == basis:
+def follow(encoder: Encoder, reads: str) -> Encoder:
+    """The encoder that makes the reduction called `reads`, with as many levels."""
+    if encoder.makes == reads:
         return encoder
-    return WaveletEncoder(encoder.levels) if basis == "wavelet" else PixelEncoder(encoder.levels)
+    made = reduction(reads)
+    return WaveletEncoder(encoder.levels) if made.basis == "wavelet" else PixelEncoder(encoder.levels, made.filter)  # type: ignore[arg-type]
 
 
 def check_available(ids: Sequence[int], available: Sequence[int], sampler: str) -> None:
@@ -342,10 +350,14 @@ def check_finite(tensor: Tensor, step: str) -> None:
 
 
 def check_joints(pipeline: NsbPipeline) -> None:
-    """Check basis and size where two parts meet; raise JointError naming both sides and what would fit."""
+    """Check reduction and size where two parts meet; raise JointError naming both sides and what would fit.
+
+    An encoder can make whatever its decoder reads, so it must. A sample or a decoded picture is what it is: a decoder
+    of its basis takes it, and the result is moved onto its grid where that is another one (`decoders.anchor`).
+    """
     info = pipeline.sampler.info
     left, basis, side = f"the sampler {info.name}", info.basis, info.resolution
-    for number, stage in enumerate(pipeline.stages, 1):
+    for number, (stage, came) in enumerate(zip(pipeline.stages, pipeline.reductions, strict=True), 1):
         encoder, decoder = stage.encoder, stage.decoder.info
         if encoder:
             if basis != "pixel":
@@ -356,11 +368,11 @@ def check_joints(pipeline: NsbPipeline) -> None:
                     f"halve {encoder.levels} times: choose {_halvings(side)} levels at most."
                 )
             left, basis, side = f"the {encoder.basis} encoder", encoder.basis, side // 2**encoder.levels
-        if basis != decoder.basis:
-            what = "low bands" if basis == "wavelet" else "pictures"
+        if came.basis != decoder.reduction.basis or (encoder and came != decoder.reduction):
+            advice = f"make the encoder's reduction {decoder.reads}" if encoder else f"choose a {basis} decoder"
             raise JointError(
-                f"Stage {number}: {left} gives {basis} {what}, but the decoder {decoder.name} takes {decoder.basis} "
-                f"ones. Choose a {basis} decoder (see `nsbgan models`)."
+                f"Stage {number}: {left} makes {came}, but the decoder {decoder.name} reads {decoder.reduction}: "
+                f"{advice} (see `nsbgan models`)."
             )
         left, basis, side = f"the decoder {decoder.name}", "pixel", side * decoder.scale
     if basis != "pixel":

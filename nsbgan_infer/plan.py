@@ -140,7 +140,7 @@ def _steps(sampler: Sampler, stages: Sequence[Stage]) -> Iterator[tuple[str, str
     for stage in stages:
         if stage.encoder is not None:
             levels = f"{stage.encoder.levels} level{'s' * (stage.encoder.levels > 1)}"
-            yield "3 encoders", f"{stage.encoder.basis}, {levels}", stage.encoder
+            yield "3 encoders", f"{stage.encoder.makes}, {levels}", stage.encoder
         yield "4 decoders", stage.decoder.info.name, partial(_decode, stage.decoder)
 
 

@@ -1,31 +1,36 @@
 """Presets: a named pipeline after each of the paper's table rows, and the one that ships.
 
-One row is a sampler and stages (encoder or None, decoder). The decoder `default` is the best measured one of the
-stage's basis, as `weights/manifest.json` names it.
+One row is a sampler and stages (encoder or None, decoder). The decoder `default` is the best measured one that reads
+the stage's reduction, as `weights/manifest.json` names it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nsbgan_infer.errors import CheckpointError, unknown_name
-
-if TYPE_CHECKING:
-    from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.reductions import PICTURE, Basis, reduction
 
 
 @dataclass(frozen=True)
 class StagePreset:
-    """One stage: `basis` and `levels` of the encoder (levels 0: none), and the decoder's name."""
+    """One stage: the reduction that its decoder `reads`, `levels` of the encoder (0: none), and the decoder's name."""
 
-    basis: Basis
+    reads: str
     levels: int
     decoder: str = "default"
 
-    def encoder(self, basis: Basis | None = None) -> dict[str, Any] | None:
-        """The encoder's configuration, in another `basis` where the decoder asks for it."""
-        return {"basis": basis or self.basis, "levels": self.levels} if self.levels else None
+    @property
+    def basis(self) -> Basis:
+        """That of the reduction."""
+        return reduction(self.reads).basis
+
+    def encoder(self, reads: str | None = None) -> dict[str, Any] | None:
+        """The encoder's configuration, for another reduction where the decoder asks for it."""
+        made = reduction(reads or self.reads)
+        filter = {"filter": made.filter} if made.basis == "pixel" and made.name != "gaussian" else {}
+        return {"basis": made.basis, "levels": self.levels, **filter} if self.levels else None
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,11 @@ def _w(levels: int) -> StagePreset:
 
 
 def _p(levels: int) -> StagePreset:
-    return StagePreset("pixel", levels)
+    return StagePreset("gaussian", levels)
+
+
+def _b(levels: int) -> StagePreset:
+    return StagePreset(PICTURE, levels)
 
 
 _ROWS = (
@@ -54,7 +63,7 @@ _ROWS = (
     Preset("pretrained-128-64", "biggan-deep-128", (_w(1),), "128 -> 64 -> 256", "table 2: 12.66 / 45.54 (ESRGAN-W)"),
     Preset("pretrained-256-128", "biggan-deep-256", (_w(1),), "256 -> 128 -> 512", "table 2: 10.59 / 52.14 (ESRGAN-W)"),
     Preset("pretrained-256-64", "biggan-deep-256", (_w(2),), "256 -> 64 -> 256", ""),
-    Preset("pretrained-128", "biggan-deep-128", (_p(0),), "128 -> 512, pixels", "table 2: 13.55 / 47.70 (ESRGAN-P)"),
+    Preset("pretrained-128", "biggan-deep-128", (_b(0),), "128 -> 512, pixels", "table 2: 13.55 / 47.70 (ESRGAN-P)"),
     Preset("learned-w-64", "learned-w-64", (_w(0),), "64 -> 256, wavelet", "table 1: 21.82 / 119.8 (ESRGAN-W)"),
     Preset("learned-p-64", "learned-p-64", (_p(0),), "64 -> 256, pixels", "table 1: 32.66 / 89.81 (ESRGAN-P)"),
     Preset("stylegan2-256-64", "stylegan2-256", (_w(2),), "StyleGAN2, 256 -> 64 -> 256", "table 10: 13.53 / 3.182"),

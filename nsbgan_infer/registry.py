@@ -73,6 +73,8 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         ("subband-w", "predicts details at low resolution, L1 (ours)", "shipped", None),
         ("subband-w-sharp", "predicts details at low resolution, adversarial (ours)", "shipped", None),
         ("subband-w-fast", "predicts details at low resolution, small (ours)", "shipped", None),
+        ("photo", "predicts sub-pixels of an ordinary picture, L1 (ours)", "shipped", None),
+        ("photo-fast", "predicts sub-pixels of an ordinary picture, small (ours)", "shipped", None),
         ("unet-w", "UNet on 32 x 32 patches, two levels (paper)", "shipped", None),
         ("unet-p", "UNet on enlarged pixels, two levels (paper)", "shipped", None),
     ),
@@ -159,14 +161,14 @@ def entries(kind: Kind) -> dict[str, Entry]:
 
 def load_decoder(ref: str) -> Decoder:
     """The decoder meant by `ref`: a registry name, a folder, a `.safetensors` file, `hf://owner/repo[@revision]` or
-    `spandrel:FILE` for a foreign upscaler.
+    `spandrel:FILE` for a foreign upscaler (`spandrel:FILE?reads=gaussian` if it was not trained on bicubic reductions).
 
     Raises UnknownNameError, CheckpointError, MissingExtraError or OfflineError, each with the next step.
     """
     if ref.startswith("spandrel:"):
-        from nsbgan_infer.decoders.foreign import load_foreign
+        from nsbgan_infer.decoders.foreign import open_foreign
 
-        foreign: Decoder = load_foreign(Path(ref.removeprefix("spandrel:")))
+        foreign: Decoder = open_foreign(ref.removeprefix("spandrel:"))
         return foreign
     from nsbgan_infer.decoders.base import DecoderInfo
 

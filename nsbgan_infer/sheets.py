@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
+from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.images import grid
-from nsbgan_infer.pipeline import NsbPipeline, Request, Stage
+from nsbgan_infer.pipeline import NsbPipeline, Request, Stage, follow
 from nsbgan_infer.publish import Subject
 from nsbgan_infer.registry import load_decoder, load_sampler, manifest
 from nsbgan_infer.samplers.base import Sampler
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 COLUMNS, PICTURES, CELL = 10, 40, 128  # of samplers and pipelines
 PAIRS, PAIR_CELL = 5, 256  # of decoders
-SHIPPED = {"wavelet": "embedded-w-64", "pixel": "embedded-p-64"}  # whose samples a decoder is shown on
+SHIPPED = {  # whose samples a decoder is shown on; ordinary pictures are made of the first one's
+    "wavelet": "embedded-w-64",
+    "gaussian": "embedded-p-64",
+    "bicubic": "embedded-w-64",
+    "bilinear": "embedded-w-64",
+}
 Progress = Callable[[int], None]  # so many more pictures are made
 
 
@@ -50,16 +56,21 @@ def sample_sheet(subject: Subject, progress: Progress = lambda _more: None) -> S
 
 
 def _decoder_sheet(decoder: Decoder, progress: Progress) -> Sheet | None:
-    info = decoder.info
-    drawn = SHIPPED[info.basis]
-    if drawn not in manifest().get("components", {}):
+    info, made = decoder.info, decoder.info.reduction
+    drawn, levels = SHIPPED[made.name], info.scale.bit_length() - 1
+    if drawn not in manifest().get("components", {}) or info.scale != 1 << levels:
         return None
-    plain = cast(Decoder, make_iwt(info.scale) if info.basis == "wavelet" else make_bicubic(info.scale))
+    plain = make_iwt(info.scale) if made.basis == "wavelet" else make_bicubic(info.scale).anchored(made.anchor)
     sampler = load_sampler(drawn)
+    before, encoder = [], None
+    if made.anchor == "centre":  # a picture first, made smaller as the decoder reads it
+        before = [Stage(None, load_decoder(default_decoder("wavelet")))]
+        encoder = follow(WaveletEncoder(levels), made.name)
     requests = _requests(sampler.info.classes, PAIRS)
     pictures = []
     for each in (plain, decoder):
-        pictures += _made(NsbPipeline(sampler, [Stage(None, each)]), requests, PAIR_CELL, progress)
+        pipeline = NsbPipeline(sampler, [*before, Stage(encoder, cast(Decoder, each))])
+        pictures += _made(pipeline, requests, PAIR_CELL, progress)
     below = f"Below: {info.name}, from the same samples of {drawn}, seed 0."
     return Sheet(grid(pictures, PAIRS), f"Above: plain interpolation ({plain.info.name}). {below}")
 
@@ -68,7 +79,7 @@ def _sampler_sheet(sampler: Sampler, progress: Progress) -> Sheet:
     info = sampler.info
     if info.basis == "pixel" and info.resolution >= CELL:
         return _pipeline_sheet(NsbPipeline(sampler), progress)
-    return _pipeline_sheet(NsbPipeline(sampler, [Stage(None, load_decoder(default_decoder(info.basis)))]), progress)
+    return _pipeline_sheet(NsbPipeline(sampler, [Stage(None, load_decoder(default_decoder(info.makes)))]), progress)
 
 
 def _pipeline_sheet(pipeline: NsbPipeline, progress: Progress) -> Sheet:

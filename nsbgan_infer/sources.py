@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nsbgan_infer.classes import NUM_CLASSES, all_classes
 from nsbgan_infer.errors import ImageFileError, NsbError, UsageError
-from nsbgan_infer.image_files import GREY16, SUFFIXES, check_numbers, grey16, open_whole, tags_of
+from nsbgan_infer.image_files import GREY16, SUFFIXES, check_numbers, grey16, open_whole, sentences, tags_of
 
 ASIDE = "below-threshold"  # the folder of what rejection kept aside, no part of the set that it lies in
 BYTES_LIMIT = 512 << 20  # of one picture's file inside an archive
@@ -83,13 +83,10 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     """
     from PIL import ImageOps
 
-    image = open_whole(data, name)
-    check_numbers(image, name)
-    try:
+    with sentences(name):  # tags of a damaged file fail wherever they are read
+        image = open_whole(data, name)
+        check_numbers(image, name)
         return _to_rgb(ImageOps.exif_transpose(image), tags_of(image))
-    except Exception as error:  # damaged EXIF data can raise anything inside Pillow
-        reason = str(error) or type(error).__name__
-        raise ImageFileError(f"{name} is not a picture that can be read ({reason}): repair or remove it.") from error
 
 
 def _to_rgb(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:

@@ -10,21 +10,27 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nsbgan_infer.components import Component, load_component, save_component
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders import encoder_config, make_encoder
-from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
 from nsbgan_infer.files import check_plain_name, read_json, writable_folder, write_json
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.presets import PRESETS, Preset
+from nsbgan_infer.reductions import OF_BASIS, PICTURE, Basis, reduction
 from nsbgan_infer.registry import entries, load_decoder, load_sampler, manifest
 from nsbgan_infer.samplers.base import Sampler
 
 INDEX, CONFIG, WEIGHTS = "model_index.json", "config.json", "model.safetensors"
-FALLBACK: dict[Basis, tuple[str, ...]] = {"wavelet": ("subband-w", "resnet-w"), "pixel": ("resnet-p",)}
+FALLBACK = {  # reduction -> what is taken where the manifest names nothing, the last one without weights
+    "wavelet": ("subband-w", "resnet-w", "iwt"),
+    "gaussian": ("resnet-p", "bicubic"),
+    "bicubic": ("photo", "photo-fast", "bicubic"),
+    "bilinear": ("photo", "photo-fast", "bicubic"),
+}
+MANIFEST_KEYS = {"gaussian": "pixel"}  # as older manifests call it
 
 
 @dataclass(frozen=True)
@@ -36,15 +42,24 @@ class Loaders:
     component: Callable[..., Component] = load_component
 
 
-def default_decoder(basis: Basis, use: str = "generate") -> str:
-    """The name of the best measured decoder of a basis for a `use` (generate | upscale), from the manifest.
+def default_decoder(reads: str, use: str = "generate") -> str:
+    """The name of the best measured decoder that reads a reduction for a `use` (generate | upscale), from the manifest.
 
-    Where the manifest names none: the first of `FALLBACK` that ships, else plain interpolation.
+    `reads` may be a basis too. Where the manifest names none: the first of `FALLBACK` that ships, else plain
+    interpolation.
     """
-    facts = manifest()
-    named = facts.get("defaults", {}).get(use, {}).get(basis)
-    ships = [n for n in FALLBACK[basis] if n in facts.get("components", {})]
-    return str(named or [*ships, {"wavelet": "iwt", "pixel": "bicubic"}[basis]][0])
+    facts, reads = manifest(), OF_BASIS.get(cast(Basis, reads), reads)
+    named = facts.get("defaults", {}).get(use, {})
+    chosen = named.get(reads) or named.get(MANIFEST_KEYS.get(reads))
+    *trained, plain = FALLBACK[reduction(reads).name]
+    return str(chosen or next((n for n in trained if n in facts.get("components", {})), plain))
+
+
+def default_upscaler() -> str:
+    """The decoder of photos where none is named: the manifest's, or one that reads ordinary pictures if it ships, else
+    the best wavelet one, which takes the photo for a low band."""
+    name = default_decoder(PICTURE, "upscale")
+    return name if name != FALLBACK[PICTURE][-1] else default_decoder("wavelet", "upscale")
 
 
 def load_pipeline(
@@ -121,12 +136,12 @@ def _from_preset(preset: Preset, sampler: str | None, decoder: str | None, loade
     loaded: dict[str, Decoder] = {}
     stages = []
     for row in preset.stages:
-        # another sampler whose samples go straight into the first decoder sets the basis of all stages
-        basis = given.info.basis if given and not preset.stages[0].levels else row.basis
-        name = decoder or (default_decoder(basis) if row.decoder == "default" else row.decoder)
+        # another sampler whose samples go straight into the first decoder sets the reduction of all stages
+        reads = given.info.makes if given and not preset.stages[0].levels else row.reads
+        name = decoder or (default_decoder(reads) if row.decoder == "default" else row.decoder)
         if name not in loaded:
             loaded[name] = loaders.decoder(name)
-        encoder = row.encoder(loaded[name].info.basis)
+        encoder = row.encoder(loaded[name].info.reads)
         stages.append(Stage(make_encoder(encoder) if encoder else None, loaded[name]))
     drawn = given or loaders.sampler(preset.sampler)  # last: it may be a large download
     return NsbPipeline(drawn, stages, name=preset.name)

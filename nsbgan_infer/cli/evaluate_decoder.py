@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from nsbgan_infer.cli.options import console_options
+from nsbgan_infer.cli.options import EXISTING, console_options
 from nsbgan_infer.cli.output import Console, table
+from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -24,16 +26,27 @@ if TYPE_CHECKING:
     required=True,
     multiple=True,
     metavar="REF",
-    help="A name, folder, .safetensors file, hf://owner/repo or spandrel:FILE. Repeat to compare: the pictures are "
-    "read once, and --json gives a list.",
+    help="A name, folder, .safetensors file, hf://owner/repo or spandrel:FILE (?reads=gaussian behind it if it was not "
+    "trained on bicubic reductions). Repeat to compare: the pictures are read once, and --json gives a list.",
 )
 @click.option(
     "--images",
     "paths",
-    required=True,
     multiple=True,
     metavar="SRC",
     help="A folder, ZIP or tar of real pictures, each side at least 32. Repeat for more.",
+)
+@click.option(
+    "--pairs",
+    type=EXISTING,
+    metavar="LR [HR]",
+    help="Measure on given pairs instead: two folders, or one folder or ZIP that holds lr/ and hr/.",
+)
+@click.argument("hr", required=False, type=EXISTING, metavar="")
+@click.option(
+    "--ensemble",
+    is_flag=True,
+    help="Also the mean of each decoder's results on the eight turns and mirrors of a picture (NAME+).",
 )
 @click.option("--count", type=click.IntRange(min=1), help="Measure this many, spread evenly over all. Default: all.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Pictures of one size decoded together.")
@@ -50,6 +63,9 @@ if TYPE_CHECKING:
 def command(
     names: tuple[str, ...],
     paths: tuple[str, ...],
+    pairs: Path | None,
+    hr: Path | None,
+    ensemble: bool,
     count: int | None,
     batch_size: int,
     device: str,
@@ -58,12 +74,21 @@ def command(
     offline: bool,
     console: Console,
 ) -> None:
-    """Shrink real pictures by 4 in the decoder's own basis, restore them, and compare.
+    """Shrink real pictures by 4 as the decoder reads them, restore them, and compare; or take given pairs.
 
-    Y-PSNR and SSIM on BT.601 luma (studio range, border of 4 cut), MSE on RGB in [0, 1], means over the pictures; from
-    2,048 pictures on also FD-lite0 and FD-lite2 of the reconstructions.
+    Y-PSNR and SSIM on BT.601 luma (studio range, border of the scale cut), MSE on RGB in [0, 1], means over the
+    pictures; from 2,048 pictures on also FD-lite0 and FD-lite2 of the reconstructions. With --pairs as in published
+    tables: every result is laid over its small picture, and grey pictures are their own luma.
     """
+    if (pairs is None) == (not paths):
+        raise UsageError("Which pictures? Give --images SRC to shrink them here, or --pairs LR HR.")
+    if hr is not None and pairs is None:
+        raise UsageError(f"'{hr}' stands alone: folders of pairs are given as --pairs LR HR.")
+    if pairs is not None and count:
+        raise UsageError("--count chooses from --images; of --pairs all are measured.")
+    from nsbgan_infer.decoders.ensemble import SelfEnsemble
     from nsbgan_infer.devices import pick_device, pick_dtype
+    from nsbgan_infer.evaluation.pairs import evaluate_pairs, open_pairs
     from nsbgan_infer.evaluation.reconstruction import evaluate_decoders
     from nsbgan_infer.hub import set_offline
     from nsbgan_infer.registry import load_decoder
@@ -73,12 +98,18 @@ def command(
         set_offline()
     chosen = pick_device(device)
     precision = pick_dtype(dtype, chosen)
-    source = open_source(list(paths))
+    given = open_pairs(pairs, hr) if pairs is not None else None
+    source = given.large if given else open_source(list(paths))
     source = source.spread(count) if count else source
     decoders = [_placed(load_decoder(name), engine, chosen, precision) for name in names]
+    if ensemble:
+        decoders = [part for d in decoders for part in (d, cast("Decoder", SelfEnsemble(d)))]
     with console.bar(len(source)) as bar:
         bar.step("4 decoders")
-        reports = evaluate_decoders(decoders, source, batch=batch_size, progress=bar.advance)
+        if given:
+            reports = evaluate_pairs(decoders, given, progress=bar.advance)
+        else:
+            reports = evaluate_decoders(decoders, source, batch=batch_size, progress=bar.advance)
     found = [
         ({"decoder": d.info.name, **asdict(r)}, _decoder_text(d.info.name, r))
         for d, r in zip(decoders, reports, strict=True)
@@ -101,6 +132,7 @@ def _placed(decoder: Decoder, engine: str, device: torch.device, dtype: torch.dt
 
 def _decoder_text(name: str, report: DecoderReport) -> str:
     rows = [
+        ("small pictures", "the given pairs" if report.reads == "pairs" else f"{report.reads} reduction"),
         ("Y-PSNR", f"{report.psnr_y:.2f} dB (interpolation {report.baseline_psnr_y:.2f})"),
         ("SSIM", f"{report.ssim:.4f}"),
         ("MSE", f"{report.mse:.6f}"),

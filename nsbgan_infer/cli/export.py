@@ -26,8 +26,8 @@ def command(
 ) -> None:
     """Write the sampler and the decoders as ONNX files.
 
-    Decoders of several sizes get a file each; export.json lists inputs and shapes. The encoder between them is a
-    wavelet or Gaussian low pass without weights: see docs/concepts.md.
+    Decoders of several sizes get a file each; export.json lists inputs and shapes, and for each stage the encoder, a
+    low pass without weights, and the reduction that the decoder reads: see docs/concepts.md.
     """
     from nsbgan_infer.engines.onnx import export_pipeline, find_runner, need
     from nsbgan_infer.files import writable_folder

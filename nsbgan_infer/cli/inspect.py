@@ -81,6 +81,7 @@ def _checkpoint(file: Path) -> dict[str, Any]:
     return {
         "kind": "checkpoint",
         "config": config,
+        **_reduction(config),
         "tensors": len(header),
         "numbers": sum(math.prod(row["shape"]) for row in header.values()),
         "dtypes": dtypes,
@@ -88,6 +89,22 @@ def _checkpoint(file: Path) -> dict[str, Any]:
         "size": file.stat().st_size,
         "sha256": sha256_of(file),
     }
+
+
+def _reduction(config: object) -> dict[str, str]:
+    """What a decoder reads or a sampler makes; nothing for what cannot be built."""
+    from nsbgan_infer.components import build_component, empty_weights
+    from nsbgan_infer.errors import NsbError
+    from nsbgan_infer.facts import component_facts
+
+    if not isinstance(config, dict):
+        return {}
+    try:
+        with empty_weights():
+            facts = component_facts(build_component(config))
+    except NsbError:
+        return {}
+    return {key: str(facts[key]) for key in ("reads", "makes") if key in facts}
 
 
 def _lines(value: dict[str, Any], indent: str = "") -> list[str]:

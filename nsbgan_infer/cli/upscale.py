@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     metavar="REF",
     shell_complete=decoder_names,
     help="A name, folder, .safetensors file, hf://owner/repo or spandrel:FILE. Default: "
-    "the wavelet decoder with the highest measured PSNR.",
+    "the decoder with the highest PSNR measured on photos.",
 )
 @click.option(
     "--scale",
@@ -204,12 +204,12 @@ def _check_places(out: str, batch: Batch) -> None:
 
 def _load(name: str | None, offline: bool) -> Decoder:
     from nsbgan_infer.cli.loading import go_offline
-    from nsbgan_infer.photos.engine import default_photo_decoder
     from nsbgan_infer.registry import load_decoder
+    from nsbgan_infer.storage import default_upscaler
 
     if offline:
         go_offline()
-    return load_decoder(name or default_photo_decoder())
+    return load_decoder(name or default_upscaler())
 
 
 def _engine(decoder: Decoder, batch: Batch, engine: str, device: str, dtype: str, console: Console) -> Decoder:

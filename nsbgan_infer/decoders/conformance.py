@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.reductions import REDUCTIONS
 
 GREY_LEVEL = 1 / 255
 FLAT_TOLERANCE = 0.05  # mean of a decoded flat grey
@@ -74,6 +75,10 @@ def _info(decoder: Decoder) -> Outcome:
         wrong.append("name is empty")
     if info.basis not in get_args(Basis):
         wrong.append(f"basis is {info.basis!r}, not pixel or wavelet")
+    if info.reads not in REDUCTIONS:
+        wrong.append(f"reads is {info.reads!r}, not {', '.join(REDUCTIONS)}")
+    elif REDUCTIONS[info.reads].basis != info.basis:
+        wrong.append(f"reads is {info.reads!r}, whose basis is not {info.basis}")
     if not isinstance(info.scale, int) or info.scale < 2:
         wrong.append(f"scale is {info.scale!r}, not a whole number of at least 2")
     if not isinstance(info.licence, str) or not info.licence:
@@ -82,7 +87,7 @@ def _info(decoder: Decoder) -> Outcome:
         wrong.append(f"halo is {info.halo!r}, not None or a number of samples")
     if not isinstance(info.multiple, int) or info.multiple < 1:
         wrong.append(f"multiple is {info.multiple!r}, not a whole number of at least 1")
-    return not wrong, "; ".join(wrong) or f"{info.name}: {info.basis}, x{info.scale}, licence {info.licence}"
+    return not wrong, "; ".join(wrong) or f"{info.name}: reads {info.reads}, x{info.scale}, licence {info.licence}"
 
 
 def _shape(decoder: Decoder) -> Outcome:
@@ -171,7 +176,7 @@ def _untouched(decoder: Decoder) -> Outcome:
 
 
 def _registration(decoder: Decoder) -> Outcome:
-    """How far a smooth picture moves: the least-squares shift along both axes against sample k at pixel scale * k."""
+    """How far a smooth picture moves: the least-squares shift along both axes against the declared anchor's grid."""
     h, w = _sides(decoder, SIDE)
     scale = decoder.info.scale
     grid = _noise(decoder, 1, 8, 8)
@@ -184,10 +189,13 @@ def _registration(decoder: Decoder) -> Outcome:
     fit = torch.linalg.lstsq(slopes, (want - out).flatten()[:, None]).solution.flatten()
     down, right = (round(v, 2) + 0.0 for v in fit[:2].tolist())  # no "-0.00"
     text = f"sample k lies {down:+.2f} down and {right:+.2f} right of pixel {scale}k"
-    centre = (scale - 1) / 2
-    if max(abs(down - centre), abs(right - centre)) <= 0.3:
-        text += ": centre anchored, pair it with PixelEncoder(filter='bicubic')"
-    return max(abs(down), abs(right)) <= SHIFT_TOLERANCE, text
+    centre, anchor = (scale - 1) / 2, decoder.info.reduction.anchor
+    place = centre if anchor == "centre" else 0.0
+    if anchor == "corner" and max(abs(down - centre), abs(right - centre)) <= 0.3:
+        text += ": centre anchored, so it should declare reads='bicubic'"
+    elif anchor == "centre":
+        text += f", and {centre:+.2f} is the centre of its cell"
+    return max(abs(down - place), abs(right - place)) <= SHIFT_TOLERANCE, text
 
 
 def _tiles(decoder: Decoder) -> Outcome:

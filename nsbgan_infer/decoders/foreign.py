@@ -1,8 +1,8 @@
 """Step 4 by other people's upscalers: any super-resolution network that spandrel recognises (extra `upscalers`).
 
 (B, 3, h, w) pixel basis, clamped to [0, 1] -> (B, 3, scale * h, scale * w) in [0, 1]. Files are .safetensors, or .pth
-read with `weights_only`. Such networks are usually trained on centre-anchored reductions, so their pictures lie
-(scale - 1) / 2 pixels beside the corner-anchored ones: pair them with `PixelEncoder(filter="bicubic")`.
+read with `weights_only`. Such networks are trained on ordinary small pictures, so they read `bicubic` reductions;
+`spandrel:FILE?reads=gaussian` names another one of the pixel basis for a file that was not.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from nsbgan_infer.components import read_header, read_tensors
 from nsbgan_infer.convert import read_pickle
 from nsbgan_infer.decoders.base import DecoderInfo
-from nsbgan_infer.errors import CheckpointError, UsageError, missing_extra
+from nsbgan_infer.errors import CheckpointError, UsageError
+from nsbgan_infer.reductions import reduction
+from nsbgan_infer.torch_operators import first_line, import_beside_torch
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
 HALO = 32  # twice what other programs overlap; not measured for each architecture
 LICENCE = "unknown (foreign)"
+READS = "bicubic"
 
 
 class ForeignUpscaler(nn.Module):
@@ -48,13 +51,22 @@ class ForeignUpscaler(nn.Module):
         return torch.cat(pictures).to(returned)
 
 
-def load_foreign(path: Path) -> ForeignUpscaler:
-    """The upscaler in `path` (.safetensors or .pth).
+def open_foreign(ref: str) -> ForeignUpscaler:
+    """The upscaler meant by `ref`: FILE, or FILE?reads=REDUCTION. Raises as `load_foreign`."""
+    file, asked, reads = ref.rpartition("?reads=")
+    return load_foreign(Path(file), reads) if asked else load_foreign(Path(ref))
 
-    Raises MissingExtraError without spandrel, CheckpointError for a file that is missing, damaged, of an unknown
-    architecture, or no super-resolution network from RGB to RGB.
+
+def load_foreign(path: Path, reads: str = READS) -> ForeignUpscaler:
+    """The upscaler in `path` (.safetensors or .pth), which was trained on reductions called `reads`.
+
+    Raises MissingExtraError without spandrel, UnknownNameError or UsageError for another reduction than those of the
+    pixel basis, CheckpointError for a file that is missing, damaged, of an unknown architecture, or no super-resolution
+    network from RGB to RGB.
     """
-    spandrel = _import_spandrel()
+    if reduction(reads).basis != "pixel":
+        raise UsageError(f"A foreign upscaler enlarges pictures, not {reads} low bands: reads is bicubic or gaussian.")
+    spandrel = import_beside_torch("spandrel", "spandrel", "upscalers", "A foreign upscaler")
     path = path.expanduser()
     state = spandrel.canonicalize_state_dict(_read_state(path))
     try:
@@ -63,25 +75,14 @@ def load_foreign(path: Path) -> ForeignUpscaler:
         raise CheckpointError(f"{path.name} holds no architecture that spandrel knows: take another file.") from None
     except Exception as error:  # detection is by key names, so a chance likeness can fail in any way
         raise CheckpointError(
-            f"{path.name} looks like a known architecture but does not fit it ({_first_line(error)}): fetch it again."
+            f"{path.name} looks like a known architecture but does not fit it ({first_line(error)}): fetch it again."
         ) from error
     _check_purpose(descriptor, path.name)
     descriptor.model.requires_grad_(False)
     halo = HALO if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
-    info = DecoderInfo(f"spandrel:{path.name}", "pixel", descriptor.scale, LICENCE, halo=halo)
+    name = f"spandrel:{path.name}" + (f"?reads={reads}" if reads != READS else "")
+    info = DecoderInfo(name, "pixel", descriptor.scale, LICENCE, halo=halo, reads=reads)
     return ForeignUpscaler(descriptor, info, path)
-
-
-def _import_spandrel() -> Any:
-    try:
-        import spandrel
-    except ImportError:
-        raise missing_extra("spandrel", "upscalers", "A foreign upscaler") from None
-    except RuntimeError as error:  # torchvision beside a torch of another build
-        raise UsageError(
-            f"spandrel cannot be imported ({_first_line(error)}): install torch and torchvision from the same index."
-        ) from error
-    return spandrel
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -108,8 +109,3 @@ def _check_purpose(descriptor: Any, name: str) -> None:
         )
     if channels != (3, 3):
         raise CheckpointError(f"{name} maps {channels[0]} to {channels[1]} channels: a decoder needs RGB to RGB.")
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".:")[:200]

@@ -2,15 +2,16 @@
 
 `iwt` is the inverse wavelet transform with zero details (paper equation 7 without its network): linear interpolation
 between samples. `bicubic` (Keys 1981, a = -1/2) and `lanczos` (3 lobes) interpolate in the pixel basis. All three are
-corner anchored, sample k lies at pixel scale * k, as the wavelet and the Gaussian encoder place it; the border repeats
-the last sample. They are the baselines that every trained decoder has to beat.
+corner anchored, sample k lies at pixel scale * k, as the wavelet and the Gaussian encoder place it, and `anchored`
+gives the latter two with samples at the centres, for ordinary pictures; the border repeats the last sample. They are
+the baselines that every trained decoder has to beat.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.encoders.resize import cubic
 from nsbgan_infer.encoders.wavelet import WaveletEncoder
 from nsbgan_infer.errors import UsageError
+from nsbgan_infer.reductions import Anchor
 
 
 @dataclass(frozen=True)
@@ -44,21 +47,26 @@ class Interpolation:
     def __call__(self, low_band: Tensor) -> Tensor:
         """(B, 3, h, w) -> (B, 3, scale * h, scale * w), same dtype and device; half precision computes in fp32."""
         x = low_band if low_band.dtype == torch.float64 else low_band.float()
-        taps = self.taps().to(x)  # (scale, 2 * reach)
+        taps = self.taps().to(x)  # (scale, 2 * reach + 1)
         b, c, h, w = x.shape
-        before, after = self.reach - 1, self.reach
-        x = F.pad(x.reshape(b * c, 1, h, w), (before, after, before, after), mode="replicate")
+        x = F.pad(x.reshape(b * c, 1, h, w), (self.reach,) * 4, mode="replicate")
         x = F.conv2d(x, taps[:, None, None, :])  # (bc, scale, h + taps - 1, w): the phases of each row
         x = x.permute(0, 2, 3, 1).flatten(2)[:, None]  # (bc, 1, h + taps - 1, w * scale)
         x = F.conv2d(x, taps[:, None, :, None])  # (bc, scale, h, w * scale)
         x = x.transpose(1, 2).reshape(b, c, h * self.info.scale, w * self.info.scale)
         return x.to(low_band.dtype)
 
+    def anchored(self, anchor: Anchor) -> Interpolation:
+        """The same interpolation with samples at the corners or at the centres of their cells."""
+        return replace(self, info=replace(self.info, reads="bicubic" if anchor == "centre" else "gaussian"))
+
     def taps(self) -> Tensor:
-        """(scale, 2 * reach) float64: row p holds the weights of samples k - reach + 1 .. k + reach for the pixel
+        """(scale, 2 * reach + 1) float64: row p holds the weights of samples k - reach .. k + reach for the pixel
         scale * k + p. Each row has sum 1, so a flat picture stays flat."""
-        offsets = range(1 - self.reach, self.reach + 1)
-        phases = (p / self.info.scale for p in range(self.info.scale))
+        scale = self.info.scale
+        first = (scale - 1) / 2 if self.info.reduction.anchor == "centre" else 0  # the pixel where sample 0 lies
+        offsets = range(-self.reach, self.reach + 1)
+        phases = ((p - first) / scale for p in range(scale))
         taps = torch.tensor([[self.kernel(abs(t - j)) for j in offsets] for t in phases], dtype=torch.float64)
         return taps / taps.sum(dim=1, keepdim=True)
 
@@ -70,7 +78,7 @@ def make_iwt(scale: int = 4) -> ZeroDetails:
 
 def make_bicubic(scale: int = 4) -> Interpolation:
     """Bicubic interpolation, corner anchored. Raises UsageError unless `scale` is 2, 4, 8 or 16."""
-    return Interpolation(_info("bicubic", "pixel", scale, halo=2), _keys, 2)
+    return Interpolation(_info("bicubic", "pixel", scale, halo=2), cubic, 2)
 
 
 def make_lanczos(scale: int = 4) -> Interpolation:
@@ -82,13 +90,6 @@ def _info(name: str, basis: Basis, scale: int, *, halo: int) -> DecoderInfo:
     if scale not in (2, 4, 8, 16):
         raise UsageError(f"The decoder {name} enlarges by 2, 4, 8 or 16, not by {scale}.")
     return DecoderInfo(name, basis, scale, "none", halo=halo)
-
-
-def _keys(t: float) -> float:
-    """Cubic convolution with a = -1/2 (Keys 1981, equation 15), which reproduces quadratics."""
-    if t < 1:
-        return (1.5 * t - 2.5) * t * t + 1
-    return ((-0.5 * t + 2.5) * t - 4) * t + 2 if t < 2 else 0.0
 
 
 def _lanczos3(t: float) -> float:

@@ -79,8 +79,10 @@ class SRResNet(Component):
 
     @property
     def info(self) -> DecoderInfo:
-        """Basis and scale of the configuration."""
-        return DecoderInfo(self.config.name, self.config.basis, self.config.scale, self.config.licence)
+        """Basis and scale of the configuration. BasicSR's pixel files read `bicubic`, ours the paper's reductions."""
+        c: SRResNetConfig = self.config
+        reads = "bicubic" if c.legacy_skip and c.basis == "pixel" else ""
+        return DecoderInfo(c.name, c.basis, c.scale, c.licence, reads=reads)
 
     def forward(self, low_band: Tensor) -> Tensor:
         """(B, 3, h, w) -> (B, 3, scale h, scale w), unclamped, same dtype."""

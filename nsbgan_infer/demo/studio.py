@@ -30,13 +30,14 @@ from nsbgan_infer.images import file_name, save_image, to_pil
 from nsbgan_infer.latents import walk
 from nsbgan_infer.photos import enlarge_in_steps, open_photo, save_photo
 from nsbgan_infer.photos.batch import shorten
-from nsbgan_infer.photos.engine import default_photo_decoder, pick_photo_engine, use_engine
+from nsbgan_infer.photos.engine import pick_photo_engine, use_engine
 from nsbgan_infer.photos.reading import to_srgb
 from nsbgan_infer.photos.resizing import resize, spread_hidden
 from nsbgan_infer.pipeline import NsbPipeline, Output, Progress, Request
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries, load_classifier, load_decoder
 from nsbgan_infer.samplers.rejection import Rule, Tally, rejected_outputs
+from nsbgan_infer.storage import default_upscaler
 
 MOST_IMAGES = 64
 MOST_TRIES = 20  # draws for each picture under rejection
@@ -145,7 +146,7 @@ class Studio:
     def enlarge_in_steps(self, file: Path, decoder: str = "") -> Generator[tuple[int, int], None, Enlarged]:
         """`enlarge` as a generator of tiles done, of how many; nothing is written before all are."""
         photo = open_photo(file, name=file.name, max_pixels=MOST_PIXELS)
-        tool = load_decoder(decoder or default_photo_decoder())
+        tool = load_decoder(decoder or default_upscaler())
         device, scale = pick_device(), tool.info.scale
         engine = pick_photo_engine("auto", device, tool, photo.size[0] * photo.size[1])
         start = time.perf_counter()

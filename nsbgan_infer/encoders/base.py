@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from nsbgan_infer.errors import CheckpointError, unknown_name
+from nsbgan_infer.reductions import Basis
 
-Basis = Literal["pixel", "wavelet"]
+__all__ = ["Basis", "Encoder", "encoder_config", "make_encoder"]
 
 
 class Encoder(Protocol):
     """A deterministic, differentiable shrinking of a picture.
 
     Called with (B, 3, H, W), RGB, nominally [0, 1], it returns (B, 3, ceil(H / 2^levels), ceil(W / 2^levels)),
-    gain-free: a flat grey of 0.5 stays 0.5. It keeps dtype and device.
+    gain-free: a flat grey of 0.5 stays 0.5. It keeps dtype and device. `makes` names its reduction (`reductions`).
     """
 
     @property
@@ -24,6 +25,9 @@ class Encoder(Protocol):
 
     @property
     def levels(self) -> int: ...
+
+    @property
+    def makes(self) -> str: ...
 
     def __call__(self, picture: Tensor) -> Tensor: ...
 

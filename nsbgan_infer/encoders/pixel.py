@@ -32,6 +32,11 @@ class PixelEncoder:
     filter: PixelFilter = "gaussian"
     basis: ClassVar[Basis] = "pixel"
 
+    @property
+    def makes(self) -> str:
+        """The reduction: filters are called after it."""
+        return self.filter
+
     def __post_init__(self) -> None:
         check_levels(self.levels)
         if self.filter not in get_args(PixelFilter):

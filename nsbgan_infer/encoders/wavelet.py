@@ -37,6 +37,7 @@ class WaveletEncoder:
     levels: int = 2
     boundary: Boundary = "symmetric"
     basis: ClassVar[Basis] = "wavelet"
+    makes: ClassVar[str] = "wavelet"
 
     def __post_init__(self) -> None:
         check_levels(self.levels)

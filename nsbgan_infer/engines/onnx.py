@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nsbgan_infer.decoders.anchor import moves
+from nsbgan_infer.encoders import encoder_config
 from nsbgan_infer.engines.graph import part_graph
 from nsbgan_infer.errors import WorkError, missing_extra
 from nsbgan_infer.files import atomic_path, write_json
@@ -91,8 +93,25 @@ def export_pipeline(
             low = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
             done.append(_export(file, stage.decoder.info.name, graph.module, {"low_band": low}, run))
         side *= stage.decoder.info.scale
-    write_json(folder / "export.json", {"pipeline": pipeline.name, "networks": [vars(d) for d in done]})
+    listed = {"pipeline": pipeline.name, "networks": [vars(d) for d in done], "stages": stage_facts(pipeline)}
+    write_json(folder / "export.json", listed)
     return done
+
+
+def stage_facts(pipeline: NsbPipeline) -> list[dict[str, Any]]:
+    """What stands between the exported networks: each stage's encoder, the reduction that its decoder reads and where
+    samples lie in it, and by how many pixels right and down its result is moved afterwards (`decoders.anchor`)."""
+    return [
+        {
+            "encoder": encoder_config(stage.encoder) if stage.encoder else None,
+            "decoder": stage.decoder.info.name,
+            "reads": stage.decoder.info.reads,
+            "anchor": stage.decoder.info.reduction.anchor,
+            "scale": stage.decoder.info.scale,
+            "move": moves(stage.decoder, came.anchor),
+        }
+        for stage, came in zip(pipeline.stages, pipeline.reductions, strict=True)
+    ]
 
 
 def need(*packages: str) -> None:

@@ -56,7 +56,7 @@ def encoders_sheet(images: Sequence[tuple[str, Image.Image]]) -> tuple[Image.Ima
         cells, psnrs = [(picture, name)], []
         for encoder, what in ((WaveletEncoder(2), "wavelet, 64"), (PixelEncoder(2), "pixel (Gaussian), 64")):
             low = encoder(picture[None])
-            restored = quantise(baseline(low, encoder))
+            restored = quantise(baseline(low, encoder.makes))
             psnrs.append(float(y_scores(restored, picture[None])[0]))
             cells.append((low[0].repeat_interleave(4, -1).repeat_interleave(4, -2), f"{what}: {psnrs[-1]:.2f} dB"))
         rows.append(cells)

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import io
 import os
-import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.errors import CheckpointError, OfflineError, UsageError, missing_extra
+from nsbgan_infer.errors import CheckpointError, OfflineError
 from nsbgan_infer.evaluation.features import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
@@ -32,19 +30,13 @@ from nsbgan_infer.evaluation.features import (
 )
 from nsbgan_infer.files import sha256_of
 from nsbgan_infer.hub import Source, cache_dir, fetch_url
+from nsbgan_infer.torch_operators import first_line, import_beside_torch
 
 FID_FILE = Source(
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
 TORCHVISION_FILE = Source("https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth")
 FID_VARIABLE, TORCHVISION_VARIABLE = "NSBGAN_FID_INCEPTION", "NSBGAN_INCEPTION_V3"
-SCHEMAS = (  # what torchvision's Python parts look up when they are imported beside another build of torch
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
-    "int sampling_ratio, bool aligned) -> Tensor",
-)
-_declared: list[Any] = []
 
 
 class FidInception(nn.Module):
@@ -95,7 +87,7 @@ def load_fid_inception(file: Path | None = None) -> FidInception:
 
     Raises CheckpointError, OfflineError or MissingExtraError with the next step.
     """
-    module = _import("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity", "FID")
+    module = import_beside_torch("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity", "eval", "FID")
     state = safe_state_dict(_find(file, FID_VARIABLE, FID_FILE, "FID, IS, KID, precision and recall"))
     buffer = io.BytesIO()  # the package opens its file unsafely, so it is handed one that holds our tensors only
     torch.save(state, buffer)
@@ -105,7 +97,9 @@ def load_fid_inception(file: Path | None = None) -> FidInception:
             "nsbgan-inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=buffer
         )
     except RuntimeError as error:
-        raise CheckpointError(f"The Inception file does not fit torch-fidelity's network: {_first(error)}.") from error
+        raise CheckpointError(
+            f"The Inception file does not fit torch-fidelity's network: {first_line(error)}."
+        ) from error
     return FidInception(network)
 
 
@@ -114,13 +108,13 @@ def load_inception(file: Path | None = None) -> TorchvisionInception:
 
     Raises CheckpointError, OfflineError or MissingExtraError with the next step.
     """
-    module = _import("torchvision.models.inception", "torchvision", "The classifier inception-v3")
+    module = import_beside_torch("torchvision.models.inception", "torchvision", "eval", "The classifier inception-v3")
     state = safe_state_dict(_find(file, TORCHVISION_VARIABLE, TORCHVISION_FILE, "the classifier inception-v3"))
     network = module.Inception3(aux_logits=True, transform_input=False, init_weights=False)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"The Inception file does not fit torchvision's network: {_first(error)}.") from error
+        raise CheckpointError(f"The Inception file does not fit torchvision's network: {first_line(error)}.") from error
     return TorchvisionInception(network)
 
 
@@ -147,34 +141,3 @@ def _fetch(source: Source) -> Path:
         file.unlink()
         raise CheckpointError(f"What {source.url} sent has another SHA-256 than {prefix}...: try again later.")
     return file
-
-
-def _import(name: str, package: str, purpose: str) -> Any:
-    """Import a module that imports torchvision, beside any build of torch.
-
-    torchvision's own compiled operators are missing beside a build of torch that it was not made for; the networks
-    here use none of them, so their names are declared and the import is tried again.
-    """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise missing_extra(package, "eval", purpose) from error
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise UsageError(f"{purpose} needs {package}, which cannot be imported: {_first(error)}.") from error
-    for loaded in [m for m in sys.modules if m.partition(".")[0] in ("torchvision", "torch_fidelity")]:
-        del sys.modules[loaded]
-    library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-    for schema in SCHEMAS:
-        library.define(schema)
-    _declared.append(library)  # kept alive
-    try:
-        return import_module(name)
-    except (ImportError, RuntimeError) as error:
-        raise UsageError(f"{purpose} needs {package}, which cannot be imported: {_first(error)}.") from error
-
-
-def _first(error: Exception) -> str:
-    """The first line of a long message, or the second where the first is a heading."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]).rstrip(".")[:200]

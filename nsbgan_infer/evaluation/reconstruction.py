@@ -1,9 +1,10 @@
 """How well a decoder restores real pictures: Y-PSNR, SSIM, MSE and the Frechet distance of its reconstructions (x4).
 
-Each picture is cropped to a multiple of 4, shrunk by the encoder of the decoder's own basis (wavelet with symmetric
-boundary, or the paper's Gaussian), decoded and rounded to 8 bit. PSNR and SSIM are taken on BT.601 luma with studio
-range (16 to 235) after a border of 4 pixels is cut, as super-resolution papers do; MSE on RGB in [0, 1], whole picture
-(paper table 3). Figures are means over pictures. Zero details then give 28.71 dB on Set5 and 26.38 dB on Set14.
+Each picture is cropped to a multiple of 4, shrunk by the reduction that the decoder reads (`reductions`: wavelet with
+symmetric boundary, the paper's Gaussian, or an ordinary bicubic resize to 8 bit), decoded and rounded to 8 bit. PSNR
+and SSIM are taken on BT.601 luma with studio range (16 to 235) after a border of 4 pixels is cut, as super-resolution
+papers do; MSE on RGB in [0, 1], whole picture (paper table 3). Figures are means over pictures. Zero details then give
+28.71 dB on Set5 and 26.38 dB on Set14.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import Decoder
-from nsbgan_infer.decoders.interpolate import make_bicubic
+from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.decoders.tiling import decode
-from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
+from nsbgan_infer.encoders.reduce import Reducer, make_reducer
 from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.evaluation.features import Classifier, in_bulk, load_lite0, load_lite2
 from nsbgan_infer.evaluation.frechet import Moments, frechet_distance
+from nsbgan_infer.reductions import reduction
 from nsbgan_infer.sources import ImageSource, to_tensor
 
 BORDER = 4
@@ -34,7 +36,8 @@ BEST_PSNR = 100.0  # stands for "no difference at all", so that a mean stays fin
 class DecoderReport:
     """Means over `n` pictures. `psnr_y` and `baseline_psnr_y` in dB; `fd_*` are None below 2,048 pictures.
 
-    `baseline_psnr_y` is the interpolation of the same basis: zero details, or bicubic.
+    `baseline_psnr_y` is the interpolation of the same low bands: zero details, or bicubic on their grid. `reads` is the
+    reduction that made them, or `pairs` where they were given.
     """
 
     psnr_y: float
@@ -44,6 +47,7 @@ class DecoderReport:
     fd_lite2: float | None
     n: int
     baseline_psnr_y: float
+    reads: str = ""
 
 
 def luma(rgb: Tensor) -> Tensor:
@@ -88,38 +92,41 @@ def quantise(picture: Tensor) -> Tensor:
     return picture.clamp(0, 1).mul(255).round().div(255)
 
 
-def y_scores(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Y-PSNR (B,) in dB and SSIM (B,) of 8-bit RGB pictures (B, 3, H, W) in [0, 1], border of 4 cut."""
-    inside = slice(BORDER, -BORDER)
-    a, b = (luma(p)[..., inside, inside] for p in (output, target))
+def y_scores(output: Tensor, target: Tensor, *, border: int = BORDER, grey: bool = False) -> tuple[Tensor, Tensor]:
+    """Y-PSNR (B,) in dB and SSIM (B,) of 8-bit RGB pictures (B, 3, H, W) in [0, 1], a border cut.
+
+    `grey`: all three colours are the same, and are taken as they are, in [0, 255], for luma.
+    """
+    inside = slice(border, -border)
+    a, b = ((p[:, :1].double() * 255 if grey else luma(p))[..., inside, inside] for p in (output, target))
     return psnr(a, b), ssim(a, b)
 
 
-def own_encoder(decoder: Decoder) -> Encoder:
-    """The x4 encoder of the decoder's basis. Raises UsageError for a decoder that does not enlarge by 4."""
+def own_reducer(decoder: Decoder) -> Reducer:
+    """The x4 reduction that the decoder reads. Raises UsageError for a decoder that does not enlarge by 4."""
     if decoder.info.scale != 4:
         raise UsageError(
             f"Decoders are measured at x4, and {decoder.info.name} enlarges by {decoder.info.scale}: give a x4 decoder."
         )
-    return WaveletEncoder(2) if decoder.info.basis == "wavelet" else PixelEncoder(2)
+    return make_reducer(decoder.info.reads, 4)
 
 
-def baseline(low_band: Tensor, encoder: Encoder) -> Tensor:
-    """The x4 interpolation of the same basis: zero details (wavelet), or corner-anchored bicubic (pixel)."""
-    return encoder.enlarge(low_band) if isinstance(encoder, WaveletEncoder) else make_bicubic()(low_band)
+def baseline(low_band: Tensor, reads: str) -> Tensor:
+    """Plain x4 interpolation of a reduction: zero details (wavelet), or bicubic on the same grid (pixel)."""
+    made = reduction(reads)
+    return make_iwt()(low_band) if made.basis == "wavelet" else make_bicubic().anchored(made.anchor)(low_band)
 
 
 @torch.inference_mode()
 def reconstruct(decoder: Decoder, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode and decode: (B, 3, H, W) in [0, 1], H and W multiples of 4 -> decoded and baseline, both 8 bit.
+    """Shrink and decode: (B, 3, H, W) in [0, 1], H and W multiples of 4 -> decoded and baseline, both 8 bit.
 
     Raises UsageError for a decoder that is not x4, NonFiniteError when it emits NaN or infinity.
     """
-    encoder = own_encoder(decoder)
-    low = encoder(pictures)
-    device, dtype = _place(decoder)
+    low = own_reducer(decoder)(pictures)
+    device, dtype = place_of(decoder)
     decoded = decode(decoder, low.to(device, dtype)).to(low)
-    return quantise(decoded), quantise(baseline(low, encoder))
+    return quantise(decoded), quantise(baseline(low, decoder.info.reads))
 
 
 def evaluate_decoder(
@@ -146,7 +153,7 @@ def evaluate_decoders(
 ) -> list[DecoderReport]:
     """`evaluate_decoder` for each of `decoders`; the pictures are read, and their features found, once for all."""
     for decoder in decoders:
-        own_encoder(decoder)
+        own_reducer(decoder)
     judges = _judges(decoders) if len(source) >= FD_LEAST else {}
     real = {name: Moments(judge.info.features) for name, judge in judges.items()}
     meters = [_Meter(decoder, judges) for decoder in decoders]
@@ -181,10 +188,11 @@ class _Meter:
     def report(self, real: Mapping[str, Moments]) -> DecoderReport:
         psnr_y, similarity, mse, base = (self.sums / self.n).tolist()
         distance = {name: frechet_distance(real[name], found) for name, found in self.moments.items()}
-        return DecoderReport(psnr_y, similarity, mse, distance.get("lite0"), distance.get("lite2"), self.n, base)
+        reads = self.decoder.info.reads
+        return DecoderReport(psnr_y, similarity, mse, distance.get("lite0"), distance.get("lite2"), self.n, base, reads)
 
 
-def _place(decoder: Decoder) -> tuple[torch.device, torch.dtype]:
+def place_of(decoder: Decoder) -> tuple[torch.device, torch.dtype]:
     """Where a decoder's weights lie and what they are; the CPU and fp32 for one without weights."""
     weights = next(decoder.parameters(), None) if isinstance(decoder, nn.Module) else None
     return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
@@ -192,7 +200,7 @@ def _place(decoder: Decoder) -> tuple[torch.device, torch.dtype]:
 
 def _judges(decoders: Sequence[Decoder]) -> dict[str, Classifier]:
     """Lite0, and Lite2 as the judge that no training saw, where a decoder is. Raises MissingExtraError."""
-    places = {_place(decoder)[0] for decoder in decoders}
+    places = {place_of(decoder)[0] for decoder in decoders}
     device = next((d for d in places if d.type != "cpu"), torch.device("cpu"))
     return {"lite0": in_bulk(load_lite0()).to(device), "lite2": in_bulk(load_lite2()).to(device)}
 

@@ -19,7 +19,7 @@ from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.engines import placed
 from nsbgan_infer.errors import NsbError, OfflineError, UsageError
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
-from nsbgan_infer.evaluation.reconstruction import DecoderReport, evaluate_decoders, own_encoder
+from nsbgan_infer.evaluation.reconstruction import DecoderReport, evaluate_decoders, own_reducer
 from nsbgan_infer.evaluation.studio import Judges, Studio
 from nsbgan_infer.evaluation.sweep import THRESHOLDS, TRUNCATIONS, Real, Sweep, sweep
 from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown, pair
@@ -117,7 +117,7 @@ def reproduce_mse(
         rows[name] = Line("-", row.decoder if row else name, row.resolution if row else 256, row.figures if row else {})
         try:
             decoder = load_decoder(options.weights.get(name, name))
-            own_encoder(decoder)
+            own_reducer(decoder)
             decoders[name] = decoder
         except UsageError as error:
             rows[name] = replace(rows[name], missing=f"{error} Here: --weights {name}=FILE.")

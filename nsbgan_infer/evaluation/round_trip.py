@@ -8,7 +8,7 @@ from PIL import Image
 
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.errors import ImageFileError
-from nsbgan_infer.evaluation.reconstruction import SMALLEST, baseline, own_encoder, quantise, y_scores
+from nsbgan_infer.evaluation.reconstruction import SMALLEST, baseline, own_reducer, quantise, y_scores
 from nsbgan_infer.photos import Photo, decode_image
 from nsbgan_infer.sources import to_tensor
 
@@ -31,13 +31,13 @@ def round_trip(photo: Photo, decoder: Decoder, *, tile: int | None = None) -> Ro
 
     Raises UsageError for a decoder that is not x4 and ImageFileError for a photo with a side under 32.
     """
-    encoder = own_encoder(decoder)
+    reduce = own_reducer(decoder)
     width, height = photo.size
     if min(width, height) < SMALLEST:
         raise ImageFileError(f"A round trip needs at least {SMALLEST} pixels a side, the photo is {width} x {height}.")
-    low = encoder(photo.rgb)
-    image = decode_image(decoder, low, tile=tile).crop((0, 0, width, height))
-    plain = quantise(baseline(low, encoder)[..., :height, :width])
+    low = reduce(photo.rgb)
+    image = decode_image(decoder, low, tile=tile, anchor=decoder.info.reduction.anchor).crop((0, 0, width, height))
+    plain = quantise(baseline(low, decoder.info.reads)[..., :height, :width])
     psnr_y, ssim = y_scores(to_tensor(image)[None], photo.rgb)
     baseline_psnr_y, _ = y_scores(plain, photo.rgb)
     return RoundTrip(image, float(psnr_y), float(ssim), float(baseline_psnr_y))

@@ -1,4 +1,4 @@
-"""Which decoder and engine enlarge photos: compiling pays from some size on, and a kept compilation always."""
+"""Which engine enlarges photos: compiling pays from some size on, and a kept compilation always."""
 
 from __future__ import annotations
 
@@ -11,15 +11,9 @@ from nsbgan_infer.components import Component
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.devices import computes_bf16
 from nsbgan_infer.engines import EngineName, pick_engine, with_engine_part
-from nsbgan_infer.storage import default_decoder
 
 WORTH_OPENVINO = 1 << 20  # pixels of photos; compiling takes as long as plain torch needs for some 100,000
 WORTH_COMPILING = 1 << 24  # on CUDA; torch.compile takes half a minute
-
-
-def default_photo_decoder() -> str:
-    """The decoder that enlarges photos where the user names none: the one with the highest measured PSNR."""
-    return default_decoder("wavelet", "upscale")
 
 
 def pick_photo_engine(name: str, device: torch.device, decoder: Decoder, pixels: int) -> EngineName:

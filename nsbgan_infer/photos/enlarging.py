@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from nsbgan_infer.decoders.anchor import RIM, decode_over, moves
 from nsbgan_infer.decoders.base import Decoder, DecoderInfo
-from nsbgan_infer.decoders.tiling import SMALLEST, decode
+from nsbgan_infer.decoders.tiling import SMALLEST
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.photos.alpha import spread_colours
 from nsbgan_infer.photos.reading import Photo
 from nsbgan_infer.photos.resizing import Wish, resize, spread_hidden
+from nsbgan_infer.reductions import Anchor
 
 WINDOW = 224  # the longest side of a window, in pixels of the photo: 384 is a tenth faster and takes 200 MiB more
 QUANTUM = 16  # sides of the windows of a compiled network are multiples of this, so that few shapes occur
@@ -86,14 +88,19 @@ def enlarge_in_steps(
     return replace(photo, dpi=dpi and (dpi[0] * grown[0], dpi[1] * grown[1]))
 
 
-def decode_image(decoder: Decoder, low_band: Tensor, *, tile: int | None = None) -> Image.Image:
-    """(1, 3, h, w) nominally [0, 1] -> RGB image of scale * w by scale * h, window by window."""
-    shape, rows, columns = _plan((low_band.shape[-1], low_band.shape[-2]), decoder, tile)
+def decode_image(
+    decoder: Decoder, low_band: Tensor, *, tile: int | None = None, anchor: Anchor = "centre"
+) -> Image.Image:
+    """(1, 3, h, w) nominally [0, 1] -> RGB image of scale * w by scale * h, window by window.
+
+    The result lies over what came in, an ordinary picture unless another `anchor` is named.
+    """
+    shape, rows, columns = _plan((low_band.shape[-1], low_band.shape[-2]), decoder, tile, anchor)
     s = decoder.info.scale
     out = np.empty((low_band.shape[-2] * s, low_band.shape[-1] * s, 3), np.uint8)
     for row in rows:
         for column in columns:
-            part = _decode(decoder, _cut(low_band, row, column, shape))
+            part = _decode(decoder, _cut(low_band, row, column, shape), anchor)
             _put(out, part, row, column, s)
     return Image.fromarray(out)
 
@@ -135,11 +142,12 @@ def _decode_cover(decoder: Decoder, alpha: Tensor) -> Tensor:
     return cover.clamp(*(F.interpolate(a, scale_factor=float(s), mode="nearest") for a in (-least, most)))
 
 
-def _decode(decoder: Decoder, low_band: Tensor) -> Tensor:
+def _decode(decoder: Decoder, low_band: Tensor, anchor: Anchor = "centre") -> Tensor:
+    """A window through the decoder; the result lies over it, a photo unless another `anchor` is named."""
     if isinstance(decoder, torch.nn.Module):
         weights = next(decoder.parameters(), low_band)
         low_band = low_band.to(weights.device, weights.dtype)
-    return decode(decoder, low_band).float().cpu()
+    return decode_over(decoder, low_band, anchor).float().cpu()
 
 
 def _cut(picture: Tensor, row: Window, column: Window, shape: tuple[int, int]) -> Tensor:
@@ -159,7 +167,7 @@ def _put(out: NDArray[Any], part: Tensor, row: Window, column: Window, scale: in
 
 
 def _plan(
-    size: tuple[int, int], decoder: Decoder, tile: int | None
+    size: tuple[int, int], decoder: Decoder, tile: int | None, anchor: Anchor = "centre"
 ) -> tuple[tuple[int, int], list[Window], list[Window]]:
     """The (height, width) of all windows, and where they lie, for a photo of `size` (width, height)."""
     info = decoder.info
@@ -169,17 +177,17 @@ def _plan(
             "the tile size or take another decoder."
         )
     quantum = math.lcm(QUANTUM, info.multiple) if is_compiled(decoder) else 1
-    height, rows = _windows(size[1], info, tile, quantum)
-    width, columns = _windows(size[0], info, tile, quantum)
+    margin = -(-((info.halo or 0) + (RIM if moves(decoder, anchor) else 0)) // info.multiple) * info.multiple
+    height, rows = _windows(size[1], info, tile, quantum, margin)
+    width, columns = _windows(size[0], info, tile, quantum, margin)
     return (height, width), rows, columns
 
 
-def _windows(length: int, info: DecoderInfo, tile: int | None, quantum: int) -> tuple[int, list[Window]]:
+def _windows(length: int, info: DecoderInfo, tile: int | None, quantum: int, margin: int) -> tuple[int, list[Window]]:
     """The side of the windows along an axis and their places: as few and as short as the longest side allows.
 
     n windows of side S that keep all but the margins between them cover n S - 2 (n - 1) margin pixels.
     """
-    margin = -(-(info.halo or 0) // info.multiple) * info.multiple
     longest = WINDOW if tile is None else tile + 2 * margin
     longest = max(longest, 2 * margin + SMALLEST)
     if info.halo is None or length <= longest:

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 from nsbgan_infer.errors import ImageFileError
-from nsbgan_infer.image_files import GREY16, Source, check_numbers, grey16, open_header, open_whole, tags_of
+from nsbgan_infer.image_files import GREY16, Source, check_numbers, grey16, open_header, open_whole, sentences, tags_of
 from nsbgan_infer.photos.exif import keep_exif
 
 MAX_PIXELS = 1 << 24
@@ -91,6 +91,11 @@ def open_photo(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) 
     """
     name = name or (str(source) if not isinstance(source, bytes) else "the photo")
     check_photo(source, name, max_pixels)
+    with sentences(name):  # tags of a damaged file fail wherever they are read
+        return _read(source, name)
+
+
+def _read(source: Source, name: str) -> Photo:
     is_lying = _is_lying(open_header(source, name))  # Pillow turns a TIFF itself while it reads the pixels
     image = open_whole(source, name)
     notes = []
@@ -119,10 +124,9 @@ def open_photo(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) 
 def check_photo(source: Source, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """The size of a photo as stored, from its header alone. Raises ImageFileError for what `open_photo` would refuse
     before it reads pixels: a small file may claim a huge picture."""
-    image = open_header(source, name)
-    width, height = image.size
-    check_numbers(image, name)
-    image.close()
+    with open_header(source, name) as image, sentences(name):
+        width, height = image.size
+        check_numbers(image, name)
     if width * height > max_pixels:
         raise ImageFileError(
             f"{name} has {width} x {height} pixels, more than {max_pixels}: shrink it, or raise --max-pixels."

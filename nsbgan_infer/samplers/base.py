@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.latents import Latents, TruncatedSpace, TruncationMode
+from nsbgan_infer.reductions import Reduction, reduction
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class SamplerInfo:
     `resolution` is the height and width of a sample, `z_dim` the length of a latent's z, `truncation_mode` the default
     one (what its weights expect), `truncation` the default value, `licence` that of the weights. `truncates` says where
     the truncation acts: "z" (`draw_latents` applies it) or "w" (the sampler does, by scaling w towards its mean; z is
-    drawn untruncated). Callers hand it on: ``draw_latents(..., truncates=info.truncates)``.
+    drawn untruncated). Callers hand it on: ``draw_latents(..., truncates=info.truncates)``. `makes` is the reduction
+    that a sample is (`reductions`): by default that of its basis, an ordinary picture being `bicubic`.
     """
 
     name: str
@@ -30,6 +32,16 @@ class SamplerInfo:
     truncation: float
     licence: str
     truncates: TruncatedSpace = "z"
+    makes: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.makes:
+            object.__setattr__(self, "makes", "bicubic" if self.basis == "pixel" else self.basis)
+
+    @property
+    def reduction(self) -> Reduction:
+        """What a sample is. Raises UnknownNameError if there is no such reduction."""
+        return reduction(self.makes)
 
 
 class Sampler(Protocol):

@@ -19,6 +19,7 @@ from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.components import Component
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.latents import Latents
+from nsbgan_infer.reductions import OF_BASIS
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.samplers.lean import LeanGenerator
 from nsbgan_infer.samplers.resnets import OUTPUTS, ResNetGenerator
@@ -101,7 +102,10 @@ class LearnedSampler(Component):
     def info(self) -> SamplerInfo:
         """Truncation is the standard deviation of z: what the authors did for their learned samplers (spec 5.4)."""
         c: LearnedConfig = self.config
-        return SamplerInfo(c.name, c.basis, c.resolution, c.z_dim, c.classes, "std", c.truncation, c.licence)
+        makes = OF_BASIS[c.basis]  # what `nsbgan data encode` made
+        return SamplerInfo(
+            c.name, c.basis, c.resolution, c.z_dim, c.classes, "std", c.truncation, c.licence, makes=makes
+        )
 
     def forward(self, latents: Latents) -> Tensor:
         """`Latents` of batch B -> (B, 3, resolution, resolution). Weights of foreign classes in `y` are ignored."""

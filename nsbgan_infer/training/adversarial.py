@@ -16,16 +16,10 @@ from torch import Tensor, nn
 
 from nsbgan_infer.components import Component, load_component, save_component
 from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.training.data import feed
-from nsbgan_infer.training.decoder import (
-    DecoderSettings,
-    encoder_of,
-    make_network,
-    open_batches,
-    save_decoder,
-    write_sheet,
-)
+from nsbgan_infer.training.decoder import DecoderSettings, make_network, open_batches, save_decoder, write_sheet
 from nsbgan_infer.training.loop import Ema, autocast, average_gradients, make_accelerator, run_loop
 from nsbgan_infer.training.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
@@ -75,7 +69,7 @@ class AdversarialTask:
         inner = settings.decoder
         self.network = make_network(inner)
         decoder = cast(Decoder, self.network)
-        self.encoder = encoder_of(decoder)
+        self.reduce = make_reducer(decoder.info.reads, decoder.info.scale)
         size = inner.crop * decoder.info.scale
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(inner.loop.seed)
@@ -99,7 +93,7 @@ class AdversarialTask:
         set_rate(self.judge_optimiser, rate)
         picture = self.next_batch(step)
         with autocast(device, inner.loop.precision):
-            decoded = self.network(self.encoder(picture)).float()
+            decoded = self.network(self.reduce(picture)).float()
             values = self._decoder_update(decoded, picture, step)
             values |= self._judge_update(decoded.detach(), picture)
         if self.ema:
@@ -160,7 +154,7 @@ class AdversarialTask:
         """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
         save_decoder(self.network, self.ema, folder)
         if sheet:
-            write_sheet(load_component(folder), self.encoder, self.batches, folder / "sheets", step)
+            write_sheet(load_component(folder), self.reduce, self.batches, folder / "sheets", step)
 
 
 def moved(shift: int, step: int, *pictures: Tensor) -> list[Tensor]:

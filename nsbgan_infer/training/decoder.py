@@ -1,7 +1,7 @@
 """Trains decoders: the L1 stage (paper section 3.3 and C.2; spec 3.5 and 3.6). The adversarial stage is in
 `adversarial.py` and starts from what this one leaves.
 
-Pictures (B, 3, S, S) in [0, 1] -> encoder of the decoder's own basis -> low band (B, 3, S/4, S/4) -> decoder.
+Pictures (B, 3, S, S) in [0, 1] -> the reduction that the decoder reads -> low band (B, 3, S/4, S/4) -> decoder.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from nsbgan_infer.components import Component, build_component, load_component, save_component
 from nsbgan_infer.decoders.base import Decoder
-from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
-from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
+from nsbgan_infer.encoders.reduce import Reducer, make_reducer
+from nsbgan_infer.errors import UsageError, unknown_name
 from nsbgan_infer.sources import open_source
 from nsbgan_infer.training.data import CropBatches, feed, load_pictures
 from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, make_accelerator, run_loop
@@ -25,6 +25,7 @@ from nsbgan_infer.training.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
 from nsbgan_infer.training.run_folder import check_record, json_ready
 from nsbgan_infer.training.schedules import Schedule
+from nsbgan_infer.training.start import start_from
 
 SHEET_PICTURES = 8
 
@@ -35,6 +36,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resnet-p": {"arch": "srresnet", "name": "resnet-p", "basis": "pixel"},
     "subband-w": {"arch": "subband", "name": "subband-w", "blocks": 16, "channels": 64},
     "subband-w-fast": {"arch": "subband", "name": "subband-w-fast", "blocks": 8, "channels": 48},
+    "photo": {"arch": "photo", "name": "photo", "blocks": 16, "channels": 64},
+    "photo-fast": {"arch": "photo", "name": "photo-fast", "blocks": 8, "channels": 48},
 }
 
 
@@ -92,21 +95,8 @@ def make_network(settings: DecoderSettings) -> Component:
         torch.manual_seed(settings.loop.seed)
         network = build_component(config)
     if settings.start:
-        given = load_component(Path(settings.start), kind="decoder")
-        try:
-            network.load_state_dict(given.state_dict())
-        except RuntimeError:
-            raise CheckpointError(
-                f"The weights in {settings.start} do not fit a {settings.arch} of these blocks and channels: "
-                "start from a decoder of the same shape."
-            ) from None
+        start_from(network, settings.start)
     return network
-
-
-def encoder_of(decoder: Decoder) -> Encoder:
-    """The encoder whose low bands `decoder` enlarges: two levels for scale 4, in its own basis."""
-    levels = decoder.info.scale.bit_length() - 1
-    return WaveletEncoder(levels) if decoder.info.basis == "wavelet" else PixelEncoder(levels)
 
 
 def open_batches(settings: DecoderSettings, size: int, accelerator: Any) -> CropBatches:
@@ -134,7 +124,7 @@ class DecoderTask:
         self.settings, self.accelerator = settings, accelerator
         self.network = make_network(settings)
         decoder = cast(Decoder, self.network)
-        self.encoder = encoder_of(decoder)
+        self.reduce = make_reducer(decoder.info.reads, decoder.info.scale)
         self.batches = open_batches(settings, settings.crop * decoder.info.scale, accelerator)
         self.next_batch = feed(self.batches, accelerator.device, settings.workers)
         self.network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -147,7 +137,7 @@ class DecoderTask:
         rate = settings.schedule.rate(settings.lr, step, settings.loop.steps)
         set_rate(self.optimiser, rate)
         picture = self.next_batch(step)
-        low_band = self.encoder(picture)
+        low_band = self.reduce(picture)
         with autocast(self.accelerator.device, settings.loop.precision):
             decoded = self.network(low_band)
         loss = pixel_loss(decoded.float(), picture, settings.pixel_loss)
@@ -175,7 +165,7 @@ class DecoderTask:
         """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
         save_decoder(self.network, self.ema, folder)
         if sheet:
-            write_sheet(load_component(folder), self.encoder, self.batches, folder / "sheets", step)
+            write_sheet(load_component(folder), self.reduce, self.batches, folder / "sheets", step)
 
 
 def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
@@ -189,13 +179,13 @@ def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
 
 
 @torch.no_grad()
-def write_sheet(network: Component, encoder: Encoder, batches: CropBatches, folder: Path, step: int) -> None:
+def write_sheet(network: Component, reduce: Reducer, batches: CropBatches, folder: Path, step: int) -> None:
     """Rows of enlarged low band, decoded picture and truth for eight windows, always the same ones."""
     from PIL import Image
 
     folder.mkdir(exist_ok=True)
     picture = torch.cat([batches(i) for i in range(-(-SHEET_PICTURES // batches.batch))])[:SHEET_PICTURES]
-    low_band = encoder(picture)
+    low_band = reduce(picture)
     near = torch.nn.functional.interpolate(low_band, picture.shape[-2:], mode="nearest")
     columns = torch.cat([near, network(low_band), picture], dim=-2)  # (N, 3, 3S, S)
     sheet = torch.cat(list(columns), dim=-1).clamp(0, 1).mul(255).round().to(torch.uint8)

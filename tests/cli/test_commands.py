@@ -102,11 +102,13 @@ class TestInspect:
         file = save_component(tiny_decoder(), tmp_path / "d.safetensors", info={"trained_on": "noise"})
         value = run_json("inspect", file)
         assert value["config"]["arch"] == "subband" and value["header"]["trained_on"] == "noise"
+        assert value["reads"] == "wavelet"
         assert value["numbers"] == sum(p.numel() for p in tiny_decoder().parameters())
         assert value["dtypes"] == {"F32": value["tensors"]} and value["sha256"] == sha256_of(file)
         whole = run_json("inspect", pipeline_folder)
         assert whole["kind"] == "pipeline" and whole["parts"].keys() == {"sampler", "decoder-1"}
         assert whole["parts"]["sampler"]["config"]["classes"] == list(CLASSES)
+        assert (whole["parts"]["sampler"]["makes"], whole["parts"]["decoder-1"]["reads"]) == ("wavelet", "wavelet")
 
     def test_what_it_does_not_open(self, run: Run, tmp_path: Path) -> None:
         torch.save({"a": torch.zeros(1)}, tmp_path / "old.pth")

@@ -143,7 +143,8 @@ class TestRemote:
         numbers = sum(p.numel() for p in tiny_decoder().parameters())
         size = len(files["decoder-1/model.safetensors"])
         assert decoder == {"folder": "decoder-1", "size": size, "name": "tiny-w", "kind": "decoder", "arch": "subband",
-                           "basis": "wavelet", "parameters": numbers, "licence": "none", "scale": 4}  # fmt: skip
+                           "basis": "wavelet", "parameters": numbers, "licence": "none", "reads": "wavelet",
+                           "scale": 4}  # fmt: skip
         assert (sampler["kind"], sampler["licence"], sampler["classes"]) == ("sampler", "tests only", 4)
         text = run("models", "--remote", f"hf://{REPO}@v2").stdout
         assert "decoder tiny-w" in text and f"--decoder hf://{REPO}@{'2' * 40}" in text

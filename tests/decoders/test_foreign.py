@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from nsbgan_infer.decoders.conformance import check_decoder
 from nsbgan_infer.decoders.foreign import load_foreign
 from nsbgan_infer.decoders.tiling import decode
-from nsbgan_infer.errors import CheckpointError, MissingExtraError
+from nsbgan_infer.errors import CheckpointError, MissingExtraError, UnknownNameError, UsageError
 from nsbgan_infer.registry import load_decoder
 
 spandrel = pytest.importorskip("spandrel")
@@ -123,6 +124,27 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) ->
     assert "\n" not in str(caught.value)
 
 
+def test_reads_bicubic_unless_told_otherwise(tmp_path: Path) -> None:
+    path = saved(tmp_path, compact(), "x.safetensors")
+    decoder = load_decoder(f"spandrel:{path}")
+    assert decoder.info.reduction.name == "bicubic" and decoder.info.reduction.anchor == "centre"
+    other = load_decoder(f"spandrel:{path}?reads=gaussian")
+    assert other.info.reads == "gaussian" and other.info.name == "spandrel:x.safetensors?reads=gaussian"
+    with pytest.raises(UsageError, match="not wavelet low bands"):
+        load_decoder(f"spandrel:{path}?reads=wavelet")
+    with pytest.raises(UnknownNameError, match="did you mean bicubic"):
+        load_decoder(f"spandrel:{path}?reads=bicubik")
+
+
+def test_spandrel_is_imported_beside_any_torch() -> None:
+    """In a process of its own, where nobody has declared torchvision's operators."""
+    code = (
+        "from nsbgan_infer.torch_operators import import_beside_torch as i; print(i('spandrel', 'spandrel', 'x', 'X'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "module 'spandrel'" in done.stdout, done.stderr
+
+
 def test_wrong_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No such file"):
         load_foreign(tmp_path / "none.pth")
@@ -131,13 +153,6 @@ def test_wrong_names_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_spandrel_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
-
-    def without(name: str, *args, **kwargs):
-        if name == "spandrel":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "spandrel", None)  # as if it were not installed
     with pytest.raises(MissingExtraError, match=r"nsbgan-infer\[upscalers\]"):
         load_foreign(tmp_path / "x.pth")

@@ -25,6 +25,14 @@ def test_files_run_elsewhere_and_equal_torch(tmp_path: Path) -> None:
     assert all(d.difference is not None and d.difference < 1e-4 for d in done)
     listed = json.loads((tmp_path / "export.json").read_text())
     assert listed["networks"][2]["output"] == [1, 3, 128, 128]
+    assert listed["stages"][1] == {
+        "encoder": {"basis": "wavelet", "levels": 1, "boundary": "symmetric"},
+        "decoder": "tiny-w",
+        "reads": "wavelet",
+        "anchor": "corner",
+        "scale": 4,
+        "move": 0.0,
+    }
     session = onnxruntime.InferenceSession(str(tmp_path / "decoder-32.onnx"))
     low = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
     import torch

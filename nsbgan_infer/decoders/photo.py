@@ -1,0 +1,79 @@
+"""Step 4, decoders `photo` and `photo-fast`: an ordinary small picture -> bicubic enlargement + predicted sub-pixels.
+
+(B, 3, h, w) pixel basis, a `bicubic` reduction, nominally [0, 1] -> (B, 3, scale * h, scale * w). Not in the paper. The
+whole network stays at the low resolution: per pixel it predicts the scale x scale sub-pixels that the pixel hides, one
+pixel shuffle puts them in place, and they are added to the bicubic enlargement, which is centre anchored like the
+pictures that cameras, Pillow and MATLAB make. The body is that of `subband`, so that either can start from the other's
+weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsbgan_infer.components import Component
+from nsbgan_infer.decoders.base import DecoderInfo
+from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, ResidualBlock, init_conv
+
+SCALES = (2, 3, 4)
+
+
+@dataclass(frozen=True)
+class PhotoConfig:
+    """`blocks` residual blocks of `channels`, enlarging by `scale` (2, 3 or 4); `licence` is that of the weights."""
+
+    name: str = "photo"
+    scale: int = 4
+    blocks: int = 16
+    channels: int = 64
+    licence: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.blocks < 1 or self.channels < 1:
+            raise ValueError(f"blocks and channels must be at least 1, got {self.blocks} and {self.channels}")
+        if self.scale not in SCALES:
+            raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}")
+
+
+class PhotoDecoder(Component):
+    """Predicts sub-pixels at the low resolution. Starts as the bicubic enlargement: the head is zero at first."""
+
+    kind: ClassVar[str] = "decoder"
+    arch: ClassVar[str] = "photo"
+    Config: ClassVar[type[PhotoConfig]] = PhotoConfig
+    config: PhotoConfig
+
+    def __init__(self, config: PhotoConfig) -> None:
+        super().__init__(config)
+        width = config.channels
+        self.conv_first = nn.Conv2d(COLOURS, width, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
+        self.conv_body = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_last = nn.Conv2d(width, COLOURS * config.scale**2, 3, padding=1)
+        for conv in self.modules():
+            if isinstance(conv, nn.Conv2d):
+                init_conv(conv, INIT_GAIN)
+        init_conv(self.conv_first, 1.0)
+        init_conv(self.conv_body, 1.0)
+        nn.init.zeros_(self.conv_last.weight)
+
+    @property
+    def info(self) -> DecoderInfo:
+        """Pixel basis, a bicubic reduction; the scale of the configuration."""
+        return DecoderInfo(self.config.name, "pixel", self.config.scale, self.config.licence, reads="bicubic")
+
+    def forward(self, low_band: Tensor) -> Tensor:
+        """(B, 3, h, w) -> (B, 3, scale * h, scale * w), unclamped, same dtype."""
+        enlarged = F.interpolate(low_band, scale_factor=self.config.scale, mode="bicubic", align_corners=False)
+        return enlarged + self.details(low_band)
+
+    def details(self, low_band: Tensor) -> Tensor:
+        """What the bicubic enlargement lacks, (B, 3, scale * h, scale * w)."""
+        x = F.leaky_relu(self.conv_first(low_band - 0.5), 0.1)  # (B, C, h, w); 0 is mid-grey, like the zero padding
+        x = F.leaky_relu(self.conv_body(self.body(x)), 0.1)
+        x = self.conv_last(x).to(low_band.dtype)  # (B, 3 * scale^2, h, w); under autocast the sum stays in fp32
+        return F.pixel_shuffle(x, self.config.scale)
