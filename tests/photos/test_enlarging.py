@@ -13,10 +13,12 @@ from PIL import Image
 from tiny import tiny_decoder
 
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
+from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.photos import Photo, Wish, enlarge
 from nsbgan_infer.photos.alpha import spread_colours
 from nsbgan_infer.photos.resizing import resize
 from nsbgan_infer.photos.writing import on_white
+from nsbgan_infer.registry import entries, load_decoder
 
 
 def disc(depth: int = 8) -> Photo:
@@ -113,3 +115,30 @@ def test_progress_counts_tiles_and_its_error_cancels() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         enlarge(photo, make_iwt(), tile=10, tell=stop)
+
+
+def trained(name: str) -> Any:
+    try:
+        return load_decoder(name)
+    except CheckpointError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", [n for n, row in entries("decoder").items() if row.source != "yours"])
+@pytest.mark.parametrize("tile", [None, 8])
+@pytest.mark.parametrize("wish", [Wish(), Wish(scale=2)], ids=["own", "x2"])
+def test_the_result_lies_over_the_photo(name: str, tile: int | None, wish: Wish) -> None:
+    decoder = trained(name)
+    if tile and decoder.info.halo is None:
+        pytest.skip("must not be cut")
+    side, y, x = 40, 18.3, 21.6  # the disc's centre, in pixels of the photo
+    rows, columns = (np.mgrid[: side * 8, : side * 8] + 0.5) / 8 - 0.5
+    fine = np.hypot(rows - y, columns - x) < 8
+    shade = 40 + 180 * fine.reshape(side, 8, side, 8).mean((1, 3))
+    photo = Photo(np.repeat(shade.round().astype(np.uint8)[..., None], 3, -1))
+    large = enlarge(photo, decoder, wish, tile=tile).pixels[..., 1].astype(float)
+    scale = len(large) / side
+    weight = (large - 40).clip(0)
+    for axis, centre in ((1, y), (0, x)):
+        found = (weight.sum(axis) * (np.arange(len(large)) + 0.5)).sum() / weight.sum()
+        assert found - 0.5 == pytest.approx((centre + 0.5) * scale - 0.5, abs=0.05)
