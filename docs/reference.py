@@ -26,7 +26,7 @@ MODULES = {
     "classes": ["find_class", "parse_classes", "search"],
     "latents": ["Latents", "draw_latents", "walk"],
     "samplers.base": ["SamplerInfo", "Sampler"],
-    "samplers.rejection": ["Rule", "draw_accepted", "Accepted", "rejected_outputs", "Tally"],
+    "rejection": ["Rule", "draw_accepted", "Accepted", "rejected_outputs", "Tally"],
     "encoders.wavelet": ["WaveletEncoder"],
     "encoders.pixel": ["PixelEncoder"],
     "decoders.base": ["DecoderInfo", "Decoder"],
@@ -37,14 +37,15 @@ MODULES = {
     "photos.writing": ["save_photo", "encode_photo"],
     "photos.batch": ["plan_batch", "check_batch"],
     "registry": ["load_decoder", "load_sampler", "load_classifier", "entries"],
-    "components": ["Component", "load_component", "save_component"],
-    "runs": ["Plan", "run", "pipeline_maker", "pipeline_settings"],
+    "storage.components": ["Component", "load_component", "save_component"],
+    "bulk.plan": ["Plan"],
+    "bulk.run": ["run", "pipeline_maker", "pipeline_settings"],
     "engines": ["with_engine"],
-    "training.decoder_presets": ["decoder_settings"],
-    "training.decoder": ["train_decoder"],
+    "training.decoders.presets": ["decoder_settings"],
+    "training.decoders.l1": ["train_decoder"],
     "evaluation.reconstruction": ["evaluate_decoder"],
-    "evaluation.images": ["evaluate_images"],
     "evaluation.round_trip": ["round_trip"],
+    "evaluation.images": ["evaluate_images"],
     "errors": ["NsbError"],
 }
 
@@ -103,14 +104,23 @@ def summary(tree: ast.Module) -> str:
 def described(node: ast.ClassDef | ast.FunctionDef, lines: list[str]) -> list[str]:
     """Signature as it stands in the source, docstring, and of a class the same for its public methods."""
     if isinstance(node, ast.FunctionDef):
-        return [code(head(node, lines)), ast.get_docstring(node) or ""]
-    fields = [ast.unparse(n) for n in node.body if isinstance(n, ast.AnnAssign) and not ast.unparse(n).startswith("_")]
+        return [code(head(node, lines)), prose(node)]
+    fields = list(described_fields(node, lines))
     methods = [n for n in node.body if isinstance(n, ast.FunctionDef) and public(n)]
     shown = [head(node, lines), *(textwrap.indent(f, "    ") for f in fields)]
-    parts = [code("\n".join(shown)), ast.get_docstring(node) or ""]
+    parts = [code("\n".join(shown)), prose(node)]
     for method in methods:
-        parts += [code(head(method, lines)), ast.get_docstring(method) or ""]
+        parts += [code(head(method, lines)), prose(method)]
     return [p for p in parts if p]
+
+
+def described_fields(node: ast.ClassDef, lines: list[str]) -> Iterator[str]:
+    """The public fields of a class as they stand in the source, each under the docstring that explains it."""
+    for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(field, ast.AnnAssign) and not ast.unparse(field).startswith("_"):
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                yield textwrap.indent(inspect.cleandoc(str(after.value.value)), "# ")
+            yield textwrap.dedent("\n".join(lines[field.lineno - 1 : field.end_lineno]))
 
 
 def public(method: ast.FunctionDef) -> bool:
@@ -119,14 +129,27 @@ def public(method: ast.FunctionDef) -> bool:
 
 
 def head(node: ast.ClassDef | ast.FunctionDef, lines: list[str]) -> str:
-    """The lines of a definition before its body, without decorators other than property and classmethod."""
+    """The lines of a definition before its body, without decorators other than property and classmethod.
+
+    Of a body on the same line (`def info(self) -> Info: ...`) only the colon stays.
+    """
+    if node.body[0].lineno == node.lineno:
+        signature = lines[node.lineno - 1][: node.body[0].col_offset]
+    else:
+        signature = "\n".join(lines[node.lineno - 1 : node.body[0].lineno - 1])
     kept = [f"@{ast.unparse(d)}" for d in node.decorator_list if ast.unparse(d) in ("property", "classmethod")]
-    return "\n".join([*kept, textwrap.dedent("\n".join(lines[node.lineno - 1 : node.body[0].lineno - 1]))])
+    return "\n".join([*kept, textwrap.dedent(signature).rstrip()])
 
 
-def code(text: str) -> str:
+def prose(node: ast.ClassDef | ast.FunctionDef) -> str:
+    """The docstring as Markdown: its `>>>` examples, each a paragraph, become blocks of code."""
+    paragraphs = (ast.get_docstring(node) or "").split("\n\n")
+    return "\n\n".join(code(p, "pycon") if p.startswith(">>> ") else p for p in paragraphs)
+
+
+def code(text: str, language: str = "py") -> str:
     """A block of code."""
-    return f"```py\n{text}\n```"
+    return f"```{language}\n{text}\n```"
 
 
 PAGES = {"commands.md": commands_page, "python.md": python_page}

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from nsbgan_infer import NsbPipeline, parse_classes
-from nsbgan_infer.runs import MANIFEST, Plan, pipeline_maker, pipeline_settings, run
-from nsbgan_infer.sinks import Encoding
+from nsbgan_infer.bulk.plan import Plan
+from nsbgan_infer.bulk.run import MANIFEST, pipeline_maker, pipeline_settings, run
+from nsbgan_infer.bulk.sinks import Encoding
 
 out = Path("out/examples/bulk")
 out.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from nsbgan_infer import NsbPipeline
 from nsbgan_infer.images import file_name, grid, save_image
-from nsbgan_infer.training.decoder import train_decoder
-from nsbgan_infer.training.decoder_presets import decoder_settings
+from nsbgan_infer.training.decoders.l1 import train_decoder
+from nsbgan_infer.training.decoders.presets import decoder_settings
 
 out = Path("out/examples/own_decoder")
 pipeline = NsbPipeline.from_pretrained("embedded")

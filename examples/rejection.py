@@ -10,7 +10,7 @@ from PIL import ImageDraw
 from nsbgan_infer import NsbPipeline
 from nsbgan_infer.images import grid, save_image
 from nsbgan_infer.registry import load_classifier
-from nsbgan_infer.samplers.rejection import Rule, Tally, rejected_outputs
+from nsbgan_infer.rejection import Rule, Tally, rejected_outputs
 
 out = Path("out/examples")
 out.mkdir(parents=True, exist_ok=True)

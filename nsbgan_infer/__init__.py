@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsbgan_infer.classes import find_class, parse_classes
-    from nsbgan_infer.components import Component, load_component, save_component
     from nsbgan_infer.decoders.base import Decoder, DecoderInfo
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
@@ -26,11 +25,12 @@ if TYPE_CHECKING:
     from nsbgan_infer.pipeline import NsbPipeline, Output, Request, Stage
     from nsbgan_infer.registry import load_decoder, load_sampler
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
+    from nsbgan_infer.storage.components import Component, load_component, save_component
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Component": "components",
+    "Component": "storage.components",
     "Decoder": "decoders.base",
     "DecoderInfo": "decoders.base",
     "Latents": "latents",
@@ -45,11 +45,11 @@ _HOME = {
     "WaveletEncoder": "encoders",
     "draw_latents": "latents",
     "find_class": "classes",
-    "load_component": "components",
+    "load_component": "storage.components",
     "load_decoder": "registry",
     "load_sampler": "registry",
     "parse_classes": "classes",
-    "save_component": "components",
+    "save_component": "storage.components",
     "walk": "latents",
 }
 

@@ -60,6 +60,9 @@ def find_class(query: str | int) -> ImageNetClass:
     """The one class meant by an id, a WordNet id, an exact name or an unambiguous part of a name.
 
     Raises UnknownNameError for none (with near names) or for several (listing them).
+
+    >>> print(find_class("golden retriever"))
+    207 n02099601 golden retriever
     """
     text = str(query).strip()
     if re.fullmatch(r"[+-]?[0-9]{1,18}", text):
@@ -86,6 +89,9 @@ def parse_classes(items: str | int | Iterable[str | int], *, available: Sequence
 
     An item is anything that `find_class` takes, a range of ids such as `200-210` (both ends included), or
     `all`, which means `available` (by default all 1000). Raises UnknownNameError.
+
+    >>> parse_classes(["golden retriever", "200-203", 207])
+    [207, 200, 201, 202, 203]
     """
     ids: dict[int, None] = {}
     for item in [items] if isinstance(items, str | int) else items:
@@ -100,6 +106,28 @@ def parse_classes(items: str | int | Iterable[str | int], *, available: Sequence
         else:
             found = [find_class(text).id]
         ids.update(dict.fromkeys(found))
+    return list(ids)
+
+
+def parse_numbers(items: str | int | Iterable[str | int], available: Sequence[int]) -> list[int]:
+    """As `parse_classes`, for the classes of other data than ImageNet, which have numbers but no names here.
+
+    Raises UnknownNameError.
+    """
+    ids: dict[int, None] = {}
+    for item in [items] if isinstance(items, str | int) else items:
+        text = str(item).strip()
+        if text.lower() == "all":
+            ids.update(dict.fromkeys(available))
+            continue
+        given = re.fullmatch(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?", text)
+        first, last = (int(given[1]), int(given[2] or given[1])) if given else (1, 0)
+        if first > last or last - first >= NUM_CLASSES:
+            raise UnknownNameError(
+                f"'{text[:80]}' is no class here: the classes of this sampler are not ImageNet's and have only "
+                f"numbers, {min(available)} to {max(available)}. Give one, a range such as 0-2, or all."
+            )
+        ids.update(dict.fromkeys(range(first, last + 1)))
     return list(ids)
 
 

@@ -65,6 +65,10 @@ def draw_latents(
 
     Raises UsageError for a truncation outside (0, 1], an unknown mode, a mode other than `scale` in w, a seed outside
     0..2^32-1, a class id outside 0..999 or unequal lengths.
+
+    >>> latents = draw_latents([0, 0], [207, 208], z_dim=128, truncation=0.5, mode="scale")
+    >>> latents.z.shape, bool((latents.z[0] == latents.z[1]).all())  # one seed: classes share the noise
+    (torch.Size([2, 128]), True)
     """
     check_truncation(truncation, mode)
     if truncates == "w" and mode != "scale":

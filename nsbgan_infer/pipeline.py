@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.classes import find_class, parse_classes
-from nsbgan_infer.components import weights_sha256
+from nsbgan_infer.classes import find_class, parse_classes, parse_numbers
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.devices import dtype_name
-from nsbgan_infer.encoders import Encoder, PixelEncoder, WaveletEncoder
+from nsbgan_infer.encoders import Encoder
+from nsbgan_infer.encoders.table import follow
 from nsbgan_infer.errors import JointError, NonFiniteError, UsageError
 from nsbgan_infer.images import Recipe, to_pil
 from nsbgan_infer.latents import Latents, TruncationMode, check_seed, check_truncation, draw_latents
 from nsbgan_infer.reductions import PICTURE, Reduction, reduction
 from nsbgan_infer.registry import load_decoder
 from nsbgan_infer.samplers.base import Sampler
+from nsbgan_infer.storage.components import weights_sha256
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -93,13 +94,13 @@ class NsbPipeline:
         `sampler` and `decoder` replace those of the pipeline: a name, a folder, a file or a Hub reference. Raises
         UnknownNameError, CheckpointError, OfflineError or JointError, each with the next step.
         """
-        from nsbgan_infer.storage import load_pipeline
+        from nsbgan_infer.pretrained import load_pipeline
 
         return load_pipeline(str(ref), sampler=sampler, decoder=decoder, revision=revision)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write a folder: `model_index.json` and one folder for every component with weights."""
-        from nsbgan_infer.storage import save_pipeline
+        from nsbgan_infer.pretrained import save_pipeline
 
         return save_pipeline(self, Path(folder))
 
@@ -121,6 +122,13 @@ class NsbPipeline:
         pipeline = NsbPipeline(self.sampler, stages, name=self.name)
         pipeline.device, pipeline.dtype = self.device, self.dtype
         pipeline.engine, pipeline.computes_in = self.engine, self.computes_in
+        return pipeline
+
+    def with_parts(self, sampler: Sampler, decoders: Sequence[Decoder]) -> NsbPipeline:
+        """The pipeline with another sampler and another decoder in each stage, on the same device."""
+        stages = [Stage(s.encoder, d) for s, d in zip(self.stages, decoders, strict=True)]
+        pipeline = NsbPipeline(sampler, stages, name=self.name)
+        pipeline.device, pipeline.dtype = self.device, self.dtype
         return pipeline
 
     @property
@@ -161,7 +169,13 @@ class NsbPipeline:
         stage that emits it (default: the last). `decoder` replaces the decoder of every stage for this call.
         Raises UsageError and UnknownNameError before any work, NonFiniteError and WorkError during it.
 
-        To keep only what a classifier recognises: `samplers.rejection.draw_accepted`.
+        To keep only what a classifier recognises: `rejection.draw_accepted`.
+
+        >>> output = NsbPipeline.from_pretrained("embedded")("church", seeds=2, resolution=256, keep_steps=True)
+        >>> {name: tuple(tensor.shape) for name, tensor in output.steps.items()}
+        {'sample': (1, 3, 64, 64), 'decoded 1': (1, 3, 256, 256)}
+        >>> output.recipes[0].seed
+        2
         """
         pipeline = self if decoder is None else self.with_decoder(decoder)
         parts = pipeline.stream(
@@ -269,13 +283,17 @@ class NsbPipeline:
     def _class_ids(self, classes: str | int | Sequence[str | int] | None) -> list[int | None]:
         available = self.sampler.info.classes
         if available is None:
-            if classes is not None and classes != []:
+            if classes is not None and classes not in ([], ()):
                 raise UsageError(f"The sampler {self.sampler.info.name} draws without classes: leave out the class.")
             return [None]
         items = [classes] if isinstance(classes, str | int) else list(classes or [])
         if not items:
             raise UsageError("Which class? Give at least one, for example 207 or 'golden retriever'.")
-        ids = parse_classes(items, available=available)
+        numbered = self.sampler.info.labels == "numbers"
+        ids = parse_numbers(items, available) if numbered else parse_classes(items, available=available)
+        if numbered and not set(ids) <= set(available):
+            last = max(available)
+            raise UsageError(f"The sampler {self.sampler.info.name} has the classes 0 to {last}, not {max(ids)}.")
         check_available(ids, available, self.sampler.info.name)
         return list(ids)
 
@@ -309,6 +327,7 @@ class NsbPipeline:
             batch_size=batch_size,
             weights={name: h for name, h in hashes.items() if h},
             versions={"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},
+            labels=self.sampler.info.labels,
         )
 
 
@@ -322,14 +341,6 @@ def join_outputs(parts: Sequence[Output]) -> Output:
         tuple(r for p in parts for r in p.recipes),
         {k: torch.cat([p.steps[k] for p in parts]) for k in parts[0].steps},
     )
-
-
-def follow(encoder: Encoder, reads: str) -> Encoder:
-    """The encoder that makes the reduction called `reads`, with as many levels."""
-    if encoder.makes == reads:
-        return encoder
-    made = reduction(reads)
-    return WaveletEncoder(encoder.levels) if made.basis == "wavelet" else PixelEncoder(encoder.levels, made.filter)  # type: ignore[arg-type]
 
 
 def check_available(ids: Sequence[int], available: Sequence[int], sampler: str) -> None:

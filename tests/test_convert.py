@@ -14,14 +14,18 @@ from safetensors.torch import save_file
 from stylegan2_weights import AVERAGE, DIM, public_checkpoint
 from torch import Tensor
 
-from nsbgan_infer import convert
-from nsbgan_infer.components import component_config, load_component, read_header, save_component
-from nsbgan_infer.convert import convert_checkpoint, read_pickle
+from nsbgan_infer.convert import convert_checkpoint
 from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.latents import draw_latents
-from nsbgan_infer.samplers.stylegan2 import StyleGAN2, from_public_layout
+from nsbgan_infer.samplers.stylegan2 import StyleGAN2
+from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
+from nsbgan_infer.storage import checkpoints
+from nsbgan_infer.storage.checkpoints import read_pickle
+from nsbgan_infer.storage.components import component_config, load_component, read_header, save_component
+
+COVERS = ["storage.checkpoints"]
 
 CONFIG = SRResNetConfig(blocks=2, channels=8, basis="pixel", legacy_skip=True)
 
@@ -74,7 +78,7 @@ def test_srresnet_gives_the_same_pictures(plain: dict[str, Tensor], tmp_path: Pa
     model = SRResNet(CONFIG).eval()
     model.load_state_dict(plain)
     convert_checkpoint(save({"params": plain}, tmp_path / "a.pth"), tmp_path / "a.safetensors", licence="Apache-2.0")
-    loaded = load_component(tmp_path / "a.safetensors")
+    loaded: Any = load_component(tmp_path / "a.safetensors")
     x = torch.rand(1, 3, 9, 10, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.allclose(loaded(x), model(x), atol=1e-5)
@@ -97,7 +101,8 @@ def test_the_authors_files_for_low_bands_keep_their_skip_and_normalisation(
 def test_a_checkpoint_of_scale_2(tmp_path: Path) -> None:
     state = SRResNet(SRResNetConfig(blocks=1, channels=8, basis="pixel", scale=2)).state_dict()
     convert_checkpoint(save(state, tmp_path / "x2.pth"), tmp_path / "x2.safetensors")
-    assert load_component(tmp_path / "x2.safetensors").info.scale == 2
+    loaded: Any = load_component(tmp_path / "x2.safetensors")
+    assert loaded.info.scale == 2
 
 
 def test_what_was_converted_is_written_into_the_header(plain: dict[str, Tensor], tmp_path: Path) -> None:
@@ -123,7 +128,7 @@ def test_stylegan2(tmp_path: Path, average: Tensor | None) -> None:
 
 def test_our_own_state_dict_beside_its_configuration(tmp_path: Path) -> None:
     model = SubbandDecoder(SubbandConfig(blocks=1, channels=8))
-    content = {"config": component_config(model), "state_dict": model.state_dict(), "step": 12}
+    content: dict[str, Any] = {"config": component_config(model), "state_dict": model.state_dict(), "step": 12}
     convert_checkpoint(save(content, tmp_path / "c.pt"), tmp_path / "c.safetensors")
     loaded = load_component(tmp_path / "c.safetensors", kind="decoder")
     assert loaded.config == model.config
@@ -204,6 +209,13 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_networks_of_tensorflow_name_what_converts_them(tmp_path: Path) -> None:
+    network = b"cdnnlib.tflib.network\nNetwork\n)\x81}X\x04\x00\x00\x00nameX\x01\x00\x00\x00Gsb"
+    (tmp_path / "ffhq.pkl").write_bytes(b"\x80\x03" + network + network + b"\x86.")
+    with pytest.raises(CheckpointError, match=r"legacy\.py"):
+        convert_checkpoint(tmp_path / "ffhq.pkl", tmp_path / "out")
+
+
 def test_missing_sources(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No such checkpoint"):
         convert_checkpoint(tmp_path / "x.pth", tmp_path / "out")
@@ -226,7 +238,7 @@ def test_sizes_are_limited_packed_unpacked_and_described(
     wide = save({"x": torch.zeros(1).expand(2**40)}, tmp_path / "wide.pth")
     with pytest.raises(CheckpointError, match="describes more than"):
         convert_checkpoint(wide, tmp_path / "out")
-    monkeypatch.setattr(convert, "SIZE_LIMIT", 100)
+    monkeypatch.setattr(checkpoints, "SIZE_LIMIT", 100)
     with pytest.raises(CheckpointError, match="describes more than 100 bytes"):
         convert_checkpoint(source, tmp_path / "out")
 

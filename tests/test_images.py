@@ -130,7 +130,7 @@ DAMAGED = [
     "x" * (RECIPE_LIMIT + 1),
     RECIPE.to_json()[:-5],
 ]
-HOSTILE_FIELDS = {
+HOSTILE_FIELDS: dict[str, list[object]] = {
     "preset": ["x" * 300, 3, None, ["a"], {"a": 1}, "a\nb", "\x1b[31m"],
     "decoders": ["subband-w", [1], [None], ["x" * 300], {"a": 1}, None],
     "resolution": [-1, 1.5, True, "512", 10**400, None],

@@ -20,8 +20,10 @@ from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.evaluation.round_trip import round_trip
 from nsbgan_infer.photos import Photo, decode_image, enlarge, enlarging, open_photo
 
+COVERS = ["evaluation.round_trip"]
 
-def noise(width: int, height: int, channels: int = 3) -> np.ndarray:  # type: ignore[type-arg]
+
+def noise(width: int, height: int, channels: int = 3) -> np.ndarray:
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
@@ -153,7 +155,7 @@ def test_a_round_trip_of_a_smooth_picture_is_nearly_exact(tmp_path: Path) -> Non
 def test_the_shipped_decoder_beats_interpolation_on_real_photos(shared_data: Path, tmp_path: Path) -> None:
     from nsbgan_infer.errors import CheckpointError
     from nsbgan_infer.registry import load_decoder
-    from nsbgan_infer.storage import default_decoder
+    from nsbgan_infer.storage.shipped import default_decoder
 
     name = default_decoder("wavelet", "upscale")
     if name == "iwt":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,19 +15,26 @@ from tiny import (
     ship_tiny_weights,
     tiny_biggan,
     tiny_pipeline,
+    tiny_published,
     tiny_sampler,
 )
 from torch import Tensor
 
-from nsbgan_infer.components import save_component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
+from nsbgan_infer.decoders.photo import PhotoConfig, PhotoDecoder
 from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, JointError, NonFiniteError, UnknownNameError, UsageError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.pipeline import NsbPipeline, Request, Stage
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.storage import shipped
+from nsbgan_infer.storage.components import save_component
+from nsbgan_infer.storage.files import sha256_of
+from nsbgan_infer.storage.shipped import default_upscaler
+
+COVERS = ["presets", "pretrained", "storage.shipped"]
 
 SIDES = {  # preset -> every resolution that it makes
     "biggan-128": (128,),
@@ -39,6 +47,10 @@ SIDES = {  # preset -> every resolution that it makes
     "learned-w-64": (256,),
     "learned-p-64": (64, 256),
     "stylegan2-256-64": (256, 256),
+    "r3gan-64": (64, 256, 512),
+    "stylegan2-ffhq": (1024,),
+    "stylegan2-ffhq-256": (256, 512),
+    "bigbigan-128": (128, 512),
     "embedded": (256, 512),
     "embedded-p": (64, 256, 512),
 }
@@ -64,12 +76,14 @@ def tiny_preset(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, decode
     sampler, wanted = None, PRESETS[name].sampler
     if wanted.startswith("biggan"):
         cache_tiny_biggan(int(wanted.rpartition("-")[2]))
-    elif wanted == "stylegan2-256":
+    elif wanted.startswith("stylegan2"):
         from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
 
         torch.manual_seed(0)
-        narrow = StyleGAN2Config(channels=(8,) * 7, style_dim=16, mapping_layers=2)
+        narrow = StyleGAN2Config((2,) * 9 if wanted == "stylegan2-ffhq" else (8,) * 7, style_dim=16, mapping_layers=2)
         sampler = str(save_component(StyleGAN2(narrow), folder / "stylegan2.safetensors"))
+    elif wanted in ("r3gan-64", "bigbigan-128"):
+        sampler = str(save_component(tiny_published(wanted), folder / "published.safetensors"))
     elif wanted.startswith("learned"):
         basis = PRESETS[name].stages[0].basis
         sampler = str(save_component(tiny_sampler(basis, name=wanted, resolution=64), folder / "own.safetensors"))
@@ -110,6 +124,24 @@ def test_another_decoder_takes_the_encoders_with_it(tmp_path: Path, monkeypatch:
     back = pipeline.with_decoder("iwt")
     assert back.stages[0].encoder == WaveletEncoder(1)
     assert pipeline(5, decoder="iwt").recipes[0].decoders == ("iwt",)
+
+
+def test_an_ordinary_picture_gets_a_decoder_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample of 128 pixels is no Gaussian low band: `photo` if it ships, else plain interpolation on its grid."""
+    assert tiny_preset("pretrained-128", tmp_path, monkeypatch).stages[0].decoder.info.name == "bicubic"
+    assert default_upscaler() == "subband-w"
+    manifest = json.loads((tmp_path / "weights" / "manifest.json").read_text())
+    file = save_component(PhotoDecoder(PhotoConfig(blocks=1, channels=4)), tmp_path / "weights" / "photo.safetensors")
+    manifest["components"]["photo"] = {"file": file.name, "sha256": sha256_of(file), "licence": "tests only"}
+    (tmp_path / "more").mkdir()
+    for part in (tmp_path / "weights").iterdir():
+        (tmp_path / "more" / part.name).write_bytes(part.read_bytes())
+    (tmp_path / "more" / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(shipped, "weights_dir", lambda: tmp_path / "more")
+    pipeline = NsbPipeline.from_pretrained("pretrained-128")
+    assert pipeline.stages[0].decoder.info.name == "photo" == default_upscaler()
+    assert pipeline.sampler.info.makes == pipeline.stages[0].decoder.info.reads == "bicubic"
+    assert pipeline(207, seeds=1).tensors.shape == (1, 3, 512, 512)
 
 
 def test_an_unknown_decoder_is_told_before_the_sampler_is_fetched() -> None:
@@ -176,7 +208,7 @@ def test_classes_share_seeds_and_the_order_is_class_by_class() -> None:
 )
 def test_wrong_arguments_are_one_sentence_before_any_work(arguments: dict[str, object], message: str) -> None:
     pipeline = tiny_pipeline()
-    pipeline.sampler = _never  # type: ignore[assignment]
+    pipeline.sampler = _never
     with pytest.raises(UsageError, match=message):
         pipeline(**arguments)  # type: ignore[arg-type]
 
@@ -333,7 +365,7 @@ def test_a_decoder_scale_of_two_is_counted() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_runs_at_its_real_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights of the real sizes, built as `nsbgan plan` builds them."""
-    from nsbgan_infer.plan import outline_pipeline
+    from nsbgan_infer.diagnostics.estimate import outline_pipeline
 
     torch.manual_seed(0)
     try:
@@ -349,7 +381,7 @@ def test_every_preset_runs_at_its_real_size(name: str, tmp_path: Path, monkeypat
     assert torch.isfinite(output.tensors).all()
 
 
-def _filled(part: object) -> object:
+def _filled(part: Any) -> Any:
     """A network on the `meta` device -> the same with small random weights in memory."""
     if not isinstance(part, torch.nn.Module):
         return part

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from nsbgan_infer import registry
-from nsbgan_infer.components import save_component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.errors import CheckpointError, NsbError, UnknownNameError, UsageError
 from nsbgan_infer.registry import (
@@ -26,6 +25,7 @@ from nsbgan_infer.registry import (
     shipped_file,
 )
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
+from nsbgan_infer.storage.components import save_component
 
 MODULE = """
 from nsbgan_infer.decoders.base import DecoderInfo

@@ -39,9 +39,9 @@ def command(rounds: int, quick: bool, device: str, batch_size: int, console: Con
     Samplers have random weights of the real sizes, which take the same time. All figures of one run come from one
     process, round by round; compare ratios, not milliseconds of different runs.
     """
-    from nsbgan_infer import bench_photos
-    from nsbgan_infer.bench import measure
     from nsbgan_infer.devices import pick_device
+    from nsbgan_infer.diagnostics import bench_photos
+    from nsbgan_infer.diagnostics.bench import measure
 
     found = measure(
         rounds=3 if quick else rounds,

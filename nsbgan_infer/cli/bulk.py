@@ -15,9 +15,8 @@ from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
+    from nsbgan_infer.bulk.plan import Make, Plan, Progress
     from nsbgan_infer.pipeline import NsbPipeline
-    from nsbgan_infer.runs import Plan
-    from nsbgan_infer.shard_worker import Make, Progress
 
 MANY = 1000  # images from which on a run is a bulk run without being asked
 
@@ -80,7 +79,7 @@ def run_bulk(
     pipeline: NsbPipeline, choice: Choice, images: Images, files: Files, machine: Machine, bulk: Bulk, console: Console
 ) -> None:
     """Make the plan and run it, here or on Ray; report where the manifest is."""
-    from nsbgan_infer.runs import MANIFEST, PLAN, run
+    from nsbgan_infer.bulk.run import MANIFEST, PLAN, run
 
     if files.grid or files.save_steps:
         raise UsageError("A bulk run writes no grid and no steps: leave out --grid and --save-steps.")
@@ -105,8 +104,9 @@ def run_bulk(
 
 def make_plan(pipeline: NsbPipeline, images: Images, files: Files, machine: Machine, bulk: Bulk) -> Plan:
     """The plan that the options mean. Raises UsageError and UnknownNameError."""
-    from nsbgan_infer.runs import Plan, pipeline_settings
-    from nsbgan_infer.sinks import Encoding
+    from nsbgan_infer.bulk.plan import Plan
+    from nsbgan_infer.bulk.run import pipeline_settings
+    from nsbgan_infer.bulk.sinks import Encoding
 
     wanted: Any = images.classes
     if bulk.count and pipeline.sampler.info.classes is None and images.classes == ("all",):
@@ -126,14 +126,19 @@ def make_plan(pipeline: NsbPipeline, images: Images, files: Files, machine: Mach
         uniform=bool(bulk.count),
         batch_size=machine.batch_size,
         shard_size=bulk.shard_size or 1000,
-        encoding=Encoding(bulk.sink or "folder", files.fmt, recipe=files.recipe),  # type: ignore[arg-type]
+        encoding=Encoding(
+            bulk.sink or "folder",  # type: ignore[arg-type]
+            files.fmt,
+            recipe=files.recipe,
+            labels=pipeline.sampler.info.labels,
+        ),
         settings=settings,
     )
 
 
 def make_of(pipeline: NsbPipeline, images: Images) -> Make:
     """What makes the plan's batches."""
-    from nsbgan_infer.runs import pipeline_maker
+    from nsbgan_infer.bulk.run import pipeline_maker
 
     return pipeline_maker(
         pipeline,
@@ -167,7 +172,7 @@ def _run_on_ray(
     bulk: Bulk,
     progress: Progress,
 ) -> None:
-    from nsbgan_infer.engines.ray import run_on_ray
+    from nsbgan_infer.bulk.ray import run_on_ray
 
     if choice.preset is None and choice.pipeline is None:  # what was chosen here is used there
         choice = replace(choice, preset=pipeline.name)

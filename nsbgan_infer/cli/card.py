@@ -13,8 +13,8 @@ from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
-    from nsbgan_infer.publish import Subject
-    from nsbgan_infer.sheets import Sheet
+    from nsbgan_infer.publishing.sheet import Sheet
+    from nsbgan_infer.publishing.subject import Subject
 
 sheet_option: Decorator = click.option("--sheet/--no-sheet", default=True, help="Make a sheet of samples for the card.")
 measured_option: Decorator = click.option(
@@ -40,9 +40,9 @@ def command(
     FOLDER gets README.md and sheet.webp. NAME is of weights that ship, `all` means all of them; their cards are
     cards/NAME.md and NAME.webp in the folder of the weights, and are always written anew.
     """
-    from nsbgan_infer.files import writable_folder, write_bytes
-    from nsbgan_infer.publish import CARD, SHEET, open_subject
-    from nsbgan_infer.registry import manifest, weights_dir
+    from nsbgan_infer.publishing.subject import CARD, SHEET, open_subject
+    from nsbgan_infer.storage.files import writable_folder, write_bytes
+    from nsbgan_infer.storage.shipped import manifest, weights_dir
 
     shipped = list(manifest().get("components", {}))
     names = [n for ref in refs for n in (shipped if ref == "all" else [ref])]
@@ -70,7 +70,7 @@ def command(
 
 def make_sheet(subject: Subject, console: Console) -> Sheet | None:
     """The sheet of samples, with a progress bar; a note where there can be none."""
-    from nsbgan_infer.sheets import sample_sheet, sheet_pictures
+    from nsbgan_infer.publishing.sheet import sample_sheet, sheet_pictures
 
     with console.bar(sheet_pictures(subject)) as bar:
         bar.step(f"sheet of {subject.name}")
@@ -91,8 +91,8 @@ def card_text(
     subject: Subject, ref: str, picture: str, sheet: Sheet | None, measured: Path | None, *, in_hub: bool
 ) -> str:
     """The card, its commands naming `ref`, which is a repository if `in_hub`."""
-    from nsbgan_infer.cards import make_card
-    from nsbgan_infer.files import read_json
+    from nsbgan_infer.publishing.card import make_card
+    from nsbgan_infer.storage.files import read_json
 
     figures: dict[str, Any] = read_json(measured) if measured else {}
     where = f"hf://{ref}" if in_hub and subject.kind != "pipeline" else ref

@@ -43,7 +43,7 @@ def sampler_names(_ctx: click.Context, _param: click.Parameter, incomplete: str)
 
 def published_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Weights that ship, else files."""
-    from nsbgan_infer.registry import manifest
+    from nsbgan_infer.storage.shipped import manifest
 
     names = [*manifest().get("components", {})]
     return _or_files([CompletionItem(n) for n in names if n.startswith(incomplete)], incomplete)

@@ -38,9 +38,9 @@ def encode_command(
 
     SRC is a folder, ZIP or tar; the class is the WordNet id in each path. `nsbgan train sampler --data` takes the set.
     """
+    from nsbgan_infer.datasets import open_source
     from nsbgan_infer.encoders import make_encoder
-    from nsbgan_infer.sources import open_source
-    from nsbgan_infer.training.lowbands import encode_lowbands
+    from nsbgan_infer.training.samplers.lowbands import encode_lowbands
 
     source = open_source(list(sources))
     encoder = make_encoder({"basis": basis, "levels": levels})

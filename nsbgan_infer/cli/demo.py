@@ -17,8 +17,8 @@ def command(port: int | None, host: str, preset: str) -> None:
     from nsbgan_infer.presets import find_preset
 
     find_preset(preset)
-    from nsbgan_infer.demo.page import build_page, launch
-    from nsbgan_infer.demo.studio import Studio
+    from nsbgan_infer.serving.actions import Studio
+    from nsbgan_infer.serving.page import build_page, launch
 
     studio = Studio()
     try:

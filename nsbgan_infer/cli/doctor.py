@@ -21,7 +21,7 @@ def command(offline: bool, console: Console) -> None:
     Exit code 1, with the reason, if it cannot. Nothing is fetched.
     """
     from nsbgan_infer.cli.loading import go_offline
-    from nsbgan_infer.doctor import examine
+    from nsbgan_infer.diagnostics.doctor import examine
 
     if offline:
         go_offline()

@@ -106,8 +106,8 @@ def command(
     from nsbgan_infer.evaluation.pictures import open_pictures
     from nsbgan_infer.evaluation.references import make_reference, real_pictures
     from nsbgan_infer.evaluation.references import save_reference as save
-    from nsbgan_infer.hub import set_offline
     from nsbgan_infer.pipeline import NsbPipeline
+    from nsbgan_infer.storage.hub import set_offline
 
     if offline:
         set_offline()

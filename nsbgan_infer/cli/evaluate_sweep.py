@@ -90,16 +90,16 @@ def command(
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.engines import placed
     from nsbgan_infer.evaluation.images import LEAST
+    from nsbgan_infer.evaluation.judged_cache import Studio, load_sweep_judges
     from nsbgan_infer.evaluation.pictures import PictureSet
     from nsbgan_infer.evaluation.plots import plot_sweeps
     from nsbgan_infer.evaluation.references import real_pictures, statistics_of
-    from nsbgan_infer.evaluation.studio import Studio, load_sweep_judges
     from nsbgan_infer.evaluation.sweep import Real, sweep
     from nsbgan_infer.evaluation.tables import columns_of, sweep_markdown
-    from nsbgan_infer.files import writable_folder, write_bytes, write_json
-    from nsbgan_infer.hub import set_offline
     from nsbgan_infer.pipeline import NsbPipeline
-    from nsbgan_infer.samplers.rejection import Wish
+    from nsbgan_infer.rejection import Wish
+    from nsbgan_infer.storage.files import writable_folder, write_bytes, write_json
+    from nsbgan_infer.storage.hub import set_offline
 
     if offline:
         set_offline()

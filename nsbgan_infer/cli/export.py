@@ -30,7 +30,7 @@ def command(
     low pass without weights, and the reduction that the decoder reads: see docs/concepts.md.
     """
     from nsbgan_infer.engines.onnx import export_pipeline, find_runner, need
-    from nsbgan_infer.files import writable_folder
+    from nsbgan_infer.storage.files import writable_folder
 
     writable_folder(out)
     need("onnx", "onnxscript")

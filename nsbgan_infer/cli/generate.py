@@ -71,7 +71,7 @@ def command(
     check_choice(choice, images)
     rule = rejection.rule()
     check_rejection(rule, bulk)
-    from nsbgan_infer.files import writable_folder
+    from nsbgan_infer.storage.files import writable_folder
 
     writable_folder(files.out)
     classifier = rejection.load_classifier() if rule else None

@@ -50,7 +50,7 @@ def _image(path: Path) -> dict[str, Any]:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    from nsbgan_infer.files import read_json
+    from nsbgan_infer.storage.files import read_json
 
     if (path / INDEX).is_file():
         index = read_json(path / INDEX)
@@ -66,8 +66,8 @@ def _checkpoint(file: Path) -> dict[str, Any]:
     import json
     import math
 
-    from nsbgan_infer.components import CONFIG_KEY, read_header
-    from nsbgan_infer.files import sha256_of
+    from nsbgan_infer.storage.components import CONFIG_KEY, read_header
+    from nsbgan_infer.storage.files import sha256_of
 
     header = read_header(file)
     metadata = dict(header.pop("__metadata__", None) or {})
@@ -93,9 +93,9 @@ def _checkpoint(file: Path) -> dict[str, Any]:
 
 def _reduction(config: object) -> dict[str, str]:
     """What a decoder reads or a sampler makes; nothing for what cannot be built."""
-    from nsbgan_infer.components import build_component, empty_weights
     from nsbgan_infer.errors import NsbError
-    from nsbgan_infer.facts import component_facts
+    from nsbgan_infer.publishing.component_facts import component_facts
+    from nsbgan_infer.storage.components import build_component, empty_weights
 
     if not isinstance(config, dict):
         return {}

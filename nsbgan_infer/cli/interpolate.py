@@ -23,7 +23,7 @@ def command(a: str, b: str, alpha: float, out: Path, console: Console) -> None:
     A and B are names, folders or .safetensors files.
     """
     from nsbgan_infer.registry import component_path
-    from nsbgan_infer.training.adversarial import interpolate_weights
+    from nsbgan_infer.training.decoders.adversarial import interpolate_weights
 
     component = interpolate_weights(component_path(a, "decoder"), component_path(b, "decoder"), alpha, out)
     value = {"a": a, "b": b, "alpha": alpha, "out": str(out), "arch": component.arch}

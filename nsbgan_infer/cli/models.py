@@ -9,7 +9,8 @@ import click
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, size_text, table
 from nsbgan_infer.presets import PRESETS, Preset
-from nsbgan_infer.registry import Entry, Kind, discover_plugins, entries, manifest, weights_dir
+from nsbgan_infer.registry import Entry, Kind, discover_plugins, entries
+from nsbgan_infer.storage.shipped import manifest, weights_dir
 
 WHERE = {
     "none": "no weights",
@@ -50,8 +51,8 @@ def command(remote: str | None, console: Console) -> None:
 
 
 def _show_remote(ref: str, console: Console) -> None:
-    from nsbgan_infer.hub import parse_ref
-    from nsbgan_infer.remote import look_at
+    from nsbgan_infer.publishing.hub_contents import look_at
+    from nsbgan_infer.storage.hub import parse_ref
 
     repo, revision = parse_ref(ref if ref.startswith("hf://") else f"hf://{ref}")
     found = look_at(repo, revision=revision)
@@ -93,7 +94,7 @@ def _part(entry: Entry) -> dict[str, Any]:
         "size": None,
         "licence": entry.licence,
         "here": {"none": True, "yours": False}.get(entry.source),
-        "url": None,
+        "url": entry.url,
     }
     if entry.source == "shipped":
         return row | _shipped(entry.name)
@@ -114,7 +115,7 @@ def _shipped(name: str) -> dict[str, Any]:
 
 
 def _preset(preset: Preset) -> dict[str, Any]:
-    stages = [{"basis": s.basis, "levels": s.levels, "decoder": s.decoder} for s in preset.stages]
+    stages = [{"basis": s.basis, "reads": s.reads, "levels": s.levels, "decoder": s.decoder} for s in preset.stages]
     return {
         "name": preset.name,
         "summary": preset.summary,

@@ -27,7 +27,7 @@ class Console:
 
     def __post_init__(self) -> None:
         if self.quiet:
-            from nsbgan_infer.hub import set_quiet
+            from nsbgan_infer.storage.hub import set_quiet
 
             set_quiet()
 

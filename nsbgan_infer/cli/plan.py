@@ -22,7 +22,7 @@ from nsbgan_infer.cli.options import (
 from nsbgan_infer.cli.output import Console, size_text, table
 
 if TYPE_CHECKING:
-    from nsbgan_infer.plan import PipelinePlan, StepPlan
+    from nsbgan_infer.diagnostics.estimate import PipelinePlan, StepPlan
 
 
 @click.command("plan")
@@ -40,7 +40,7 @@ def command(images: Images, choice: Choice, files: Files, machine: Machine, cons
     check_choice(choice, images)
     ref, reason = choose(choice, console, fetch=False)
     from nsbgan_infer.devices import pick_device, pick_dtype
-    from nsbgan_infer.plan import outline_pipeline, plan_pipeline
+    from nsbgan_infer.diagnostics.estimate import outline_pipeline, plan_pipeline
 
     dtype = pick_dtype(machine.dtype, pick_device(machine.device))
     pipeline = outline_pipeline(ref, sampler=choice.sampler, decoder=choice.decoder)
@@ -66,6 +66,7 @@ def _text(plan: PipelinePlan, count: int, out: str) -> str:
         for p in plan.parts
     ]
     side = plan.steps[-1].shape[-1]
+    wanted = [f"The weights of {p.name} are yours to give: {p.url}." for p in plan.parts if p.url and not p.download]
     lines = [
         f"{plan.name}: {count} image{'s' * (count > 1)} of {side} x {side} into {out}",
         "",
@@ -75,6 +76,7 @@ def _text(plan: PipelinePlan, count: int, out: str) -> str:
         "",
         f"An image: {plan.multiply_adds / 1e9:.1f} G multiply-adds. Memory: about {size_text(plan.memory)}. "
         f"Download: {size_text(plan.download) if plan.download else 'nothing'}.",
+        *wanted,
     ]
     return "\n".join(lines)
 

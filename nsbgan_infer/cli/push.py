@@ -13,7 +13,7 @@ from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, size_text, table
 
 if TYPE_CHECKING:
-    from nsbgan_infer.publish import Content, Subject
+    from nsbgan_infer.publishing.subject import Content, Subject
 
 
 @click.command("push")
@@ -33,9 +33,9 @@ def command(
     in FOLDER is the model card, else one is written for the repository. What a training run keeps for itself stays
     here. Log in first with `hf auth login`.
     """
-    from nsbgan_infer.cards import licence_of
-    from nsbgan_infer.hub import parse_ref, push_files
-    from nsbgan_infer.publish import open_subject
+    from nsbgan_infer.publishing.card import licence_of
+    from nsbgan_infer.publishing.subject import open_subject
+    from nsbgan_infer.storage.hub import parse_ref, push_files
 
     repo, _ = parse_ref(f"hf://{repo}")
     subject = open_subject(ref)
@@ -60,7 +60,7 @@ def command(
 
 def _with_card(subject: Subject, repo: str, measured: Path | None, sheet: bool, console: Console) -> dict[str, Content]:
     """The files of the subject, and a card with its sheet where it brings none."""
-    from nsbgan_infer.publish import CARD, SHEET
+    from nsbgan_infer.publishing.subject import CARD, SHEET
 
     if CARD in subject.files:
         return subject.files

@@ -65,12 +65,13 @@ def command(
     On the same kind of device, dtype and torch the picture is the same to within a grey level. Names in a recipe are
     looked up among presets and decoders only; it cannot make a file be read.
     """
-    from nsbgan_infer.files import writable_folder
     from nsbgan_infer.images import file_name, format_of, read_recipe, save_image
     from nsbgan_infer.photos.batch import is_file_name
+    from nsbgan_infer.storage.files import writable_folder
 
     recipe = read_recipe(source)
-    target = Path(out) if is_file_name(out) else Path(out) / file_name(recipe.class_id, recipe.seed)
+    name = file_name(recipe.class_id, recipe.seed, labels=recipe.labels)
+    target = Path(out) if is_file_name(out) else Path(out) / name
     format_of(target)
     if target.exists() and target.samefile(source):
         raise UsageError(f"{target} is the image itself: choose another --out.")
@@ -94,7 +95,7 @@ def command(
 
 def check_weights(recipe: Recipe, pipeline: NsbPipeline) -> list[str]:
     """How the loaded parts differ from those that the recipe names, one clause each; empty if they are the same."""
-    from nsbgan_infer.components import weights_sha256
+    from nsbgan_infer.storage.components import weights_sha256
 
     count = len(recipe.decoders)
     parts: list[Sampler | Decoder] = [pipeline.sampler, *(s.decoder for s in pipeline.stages[:count])]

@@ -17,9 +17,9 @@ from nsbgan_infer.cli.writer import Writer, labels
 from nsbgan_infer.errors import UsageError, WorkError
 
 if TYPE_CHECKING:
-    from nsbgan_infer.evaluation.features import Classifier
+    from nsbgan_infer.classifiers.base import Classifier
     from nsbgan_infer.pipeline import NsbPipeline, Request
-    from nsbgan_infer.samplers.rejection import Rule
+    from nsbgan_infer.rejection import Rule
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Rejection:
             if self.mode or self.classifier or self.max_tries:
                 raise UsageError("--reject-mode, --classifier and --max-tries go with --reject T, the threshold.")
             return None
-        from nsbgan_infer.samplers.rejection import Rule
+        from nsbgan_infer.rejection import Rule
 
         given = {"mode": self.mode, "max_tries": self.max_tries}
         return Rule(self.threshold, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
@@ -96,9 +96,9 @@ def make_accepted(
 ) -> dict[str, Any]:
     """Write each picture as soon as it is accepted, and the best ones of requests whose tries ended into the folder
     `below-threshold`. Returns the report."""
-    from nsbgan_infer.files import writable_folder
-    from nsbgan_infer.samplers.rejection import Tally, rejected_outputs
-    from nsbgan_infer.sources import ASIDE
+    from nsbgan_infer.datasets import ASIDE
+    from nsbgan_infer.rejection import Tally, rejected_outputs
+    from nsbgan_infer.storage.files import writable_folder
 
     aside = replace(writer, files=replace(writer.files, out=writer.files.out / ASIDE, grid=False), rows=[], copies=[])
     places: dict[bool, list[int]] = {True: [], False: []}

@@ -14,8 +14,8 @@ from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
+    from nsbgan_infer.evaluation.judged_cache import Judges
     from nsbgan_infer.evaluation.reproduce import Options, Reproduction
-    from nsbgan_infer.evaluation.studio import Judges
     from nsbgan_infer.evaluation.sweep import Real
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table10")
@@ -106,8 +106,8 @@ def command(
     NAME is table1, table2, table3, table4, table5, table10, fig1, fig2 or slicing. Rows whose weights or data are
     missing say which file is wanted and how to give it; rows that can run here do run. A run that was stopped goes on.
     """
-    from nsbgan_infer.files import writable_folder
-    from nsbgan_infer.hub import set_offline
+    from nsbgan_infer.storage.files import writable_folder
+    from nsbgan_infer.storage.hub import set_offline
 
     if offline:
         set_offline()
@@ -117,11 +117,11 @@ def command(
         writable_folder(out)
         draw(name, images, out / f"{name}.png", console)
         return
+    from nsbgan_infer.datasets import open_source
     from nsbgan_infer.devices import pick_device, pick_dtype
+    from nsbgan_infer.evaluation.judged_cache import load_sweep_judges
     from nsbgan_infer.evaluation.reproduce import Options, reproduce_mse, reproduce_table
-    from nsbgan_infer.evaluation.studio import load_sweep_judges
     from nsbgan_infer.evaluation.tables import find_table
-    from nsbgan_infer.sources import open_source
 
     chosen = pick_device(device)
     options = Options(
@@ -164,7 +164,7 @@ def write(found: Reproduction, out: Path, console: Console) -> None:
     from nsbgan_infer.evaluation.plots import plot_sweeps
     from nsbgan_infer.evaluation.reproduce import reproduction_markdown
     from nsbgan_infer.evaluation.tables import sweep_markdown
-    from nsbgan_infer.files import write_bytes, write_json
+    from nsbgan_infer.storage.files import write_bytes, write_json
 
     text = reproduction_markdown(found)
     details = [text, *(sweep_markdown(s) for s in found.sweeps)]
@@ -177,9 +177,9 @@ def write(found: Reproduction, out: Path, console: Console) -> None:
 
 def draw(name: str, images: tuple[str, ...], path: Path, console: Console) -> None:
     """One of the figures, from the given pictures (figure 2: up to eight)."""
+    from nsbgan_infer.datasets import open_source
     from nsbgan_infer.evaluation.figures import encoders_sheet, pyramid_sheet, slicing_sheet
     from nsbgan_infer.images import save_image
-    from nsbgan_infer.sources import open_source
 
     source = open_source(list(images))
     if name == "fig2":

@@ -16,8 +16,14 @@ from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
 PRESETS = ("paper", "authors", "small", "tiny")
-STARTED_FROM = {"esrgan-w": "resnet-w", "esrgan-p": "resnet-p", "subband-w-sharp": "subband-w"}  # second stage: first
-ARCHS = ("resnet-w", "resnet-p", "subband-w", "subband-w-fast", "photo", "photo-fast", *STARTED_FROM)
+STARTED_FROM = {  # second stage: first
+    "esrgan-w": "resnet-w",
+    "esrgan-p": "resnet-p",
+    "subband-w-sharp": "subband-w",
+    "photo-sharp": "photo",
+    "rrdb-sharp": "rrdb",
+}
+ARCHS = ("resnet-w", "resnet-p", "subband-w", "subband-w-fast", "photo", "photo-fast", "rrdb", *STARTED_FROM)
 
 
 @dataclass(frozen=True)
@@ -102,15 +108,17 @@ def decoder_command(
 ) -> None:
     """Train a decoder.
 
-    resnet-w, resnet-p, subband-w and subband-w-fast learn from the L1 distance, and so do photo and photo-fast, which
-    enlarge ordinary pictures and can begin with the body of subband-w or subband-w-fast (--start). esrgan-w, esrgan-p
-    and subband-w-sharp are the adversarial stage that goes on from --start, a trained resnet-w, resnet-p or subband-w.
+    resnet-w, resnet-p, subband-w, subband-w-fast and rrdb (ESRGAN's generator) learn from the L1 distance, and so do
+    photo and photo-fast, which enlarge ordinary pictures and can begin with the body of subband-w or subband-w-fast
+    (--start). The others are the adversarial stage that goes on from --start: esrgan-w from a trained resnet-w,
+    esrgan-p from resnet-p, and the -sharp ones from those without. photo-sharp also learns to undo blur, noise and
+    JPEG.
     """
     run.check()
     from nsbgan_infer.registry import component_path
-    from nsbgan_infer.training.adversarial import train_adversarial
-    from nsbgan_infer.training.decoder import train_decoder
-    from nsbgan_infer.training.decoder_presets import adversarial_settings, decoder_settings
+    from nsbgan_infer.training.decoders.adversarial import train_adversarial
+    from nsbgan_infer.training.decoders.l1 import train_decoder
+    from nsbgan_infer.training.decoders.presets import adversarial_settings, decoder_settings
 
     begin = component_path(start, "decoder") if start is not None else None
     if arch in STARTED_FROM:
@@ -151,8 +159,8 @@ def decoder_command(
 def unet_command(arch: str, level: int, level1: Path | None, data: tuple[str, ...], run: Run, console: Console) -> None:
     """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
     run.check()
-    from nsbgan_infer.training.unet import train_unet
-    from nsbgan_infer.training.unet_presets import unet_settings
+    from nsbgan_infer.training.decoders.unet import train_unet
+    from nsbgan_infer.training.decoders.unet_presets import unet_settings
 
     settings = unet_settings(
         run.preset,
@@ -175,20 +183,28 @@ def unet_command(arch: str, level: int, level1: Path | None, data: tuple[str, ..
 )
 @click.option("--data", type=EXISTING, required=True, metavar="SET", help="A folder of `nsbgan data encode`.")
 @click.option("--name", metavar="NAME", help="Of the sampler. Default: the run folder's.")
+@click.option("--start", metavar="NAME|PATH", help="The lean sampler to begin with, by name or folder.")
 @run_options((*PRESETS, "baseline"))
 @console_options
-def sampler_command(form: str, data: Path, name: str | None, run: Run, console: Console) -> None:
+def sampler_command(form: str, data: Path, name: str | None, start: str | None, run: Run, console: Console) -> None:
     """Train a sampler on low bands (basis wavelet) or small pictures (basis pixel), as the set was encoded.
 
     The lean form has the presets small and tiny; baseline is the paper's BigGAN-deep at 256 x 256.
     """
     run.check()
-    from nsbgan_infer.training.redraw import RedrawSettings, train_lean_sampler
-    from nsbgan_infer.training.sampler import train_sampler
-    from nsbgan_infer.training.sampler_presets import sampler_settings
+    from nsbgan_infer.registry import component_path
+    from nsbgan_infer.training.samplers.biggan import train_sampler
+    from nsbgan_infer.training.samplers.lean import RedrawSettings, train_lean_sampler
+    from nsbgan_infer.training.samplers.presets import sampler_settings
 
     settings = sampler_settings(
-        run.preset, form=form, data=str(data), out=run.out, name=name or "", overrides=run.overrides(console)
+        run.preset,
+        form=form,
+        data=str(data),
+        out=run.out,
+        name=name or "",
+        start=str(component_path(start, "sampler")) if start else "",
+        overrides=run.overrides(console),
     )
     if isinstance(settings, RedrawSettings):
         lean = settings

@@ -190,8 +190,8 @@ def _existing(skip: bool, overwrite: bool) -> Existing:
 
 def _check_places(out: str, batch: Batch) -> None:
     """Make the folder of the results and try that it can be written to; a terminal is no place for pictures."""
-    from nsbgan_infer.files import writable_folder
     from nsbgan_infer.photos.batch import STREAM, is_file_name
+    from nsbgan_infer.storage.files import writable_folder
 
     if any(j.source == STREAM for j in batch.jobs) and sys.stdin.isatty():
         raise UsageError("Standard input is a terminal: pipe a picture's file into it, or name one.")
@@ -205,7 +205,7 @@ def _check_places(out: str, batch: Batch) -> None:
 def _load(name: str | None, offline: bool) -> Decoder:
     from nsbgan_infer.cli.loading import go_offline
     from nsbgan_infer.registry import load_decoder
-    from nsbgan_infer.storage import default_upscaler
+    from nsbgan_infer.storage.shipped import default_upscaler
 
     if offline:
         go_offline()

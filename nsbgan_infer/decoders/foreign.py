@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.components import read_header, read_tensors
-from nsbgan_infer.convert import read_pickle
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.reductions import reduction
+from nsbgan_infer.storage.checkpoints import read_pickle
+from nsbgan_infer.storage.components import read_header, read_tensors
 from nsbgan_infer.torch_operators import first_line, import_beside_torch
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, ResidualBlock, init_conv
+from nsbgan_infer.storage.components import Component
 
 SCALES = (2, 3, 4)
 

@@ -17,12 +17,12 @@ from typing import Any, ClassVar, Literal, cast, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, ResidualBlock, init_conv
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.storage.components import Component
 
 SLOPE = 0.1  # of the leaky ReLUs
 

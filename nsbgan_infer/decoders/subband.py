@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.encoders.lifting import idwt2
+from nsbgan_infer.storage.components import Component
 
 BANDS = 3  # cH, cV, cD
 COLOURS = 3

@@ -15,11 +15,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.unet import Down, Up, double_conv
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import UsageError
+from nsbgan_infer.storage.components import Component
 
 COLOURS = 3
 MULTIPLE = 8  # the first network pools 2h four times

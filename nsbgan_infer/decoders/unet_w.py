@@ -21,11 +21,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.unet import Down, Up, double_conv
 from nsbgan_infer.encoders.lifting import Boundary, check_boundary, dwt2, idwt2
 from nsbgan_infer.errors import UsageError
+from nsbgan_infer.storage.components import Component
 
 COLOURS = 3
 LOW, COARSE, FINE = 4, 12, 48  # patches of the low band, of the details of level 2, of the details of level 1

@@ -1,16 +1,16 @@
-"""What every encoder promises, and how one is written down in a pipeline's index."""
+"""What every encoder promises."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
-from typing import Any, Protocol
+from typing import Protocol
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from nsbgan_infer.errors import CheckpointError, unknown_name
+from nsbgan_infer.errors import UsageError
 from nsbgan_infer.reductions import Basis
 
-__all__ = ["Basis", "Encoder", "encoder_config", "make_encoder"]
+__all__ = ["Basis", "Encoder"]
 
 
 class Encoder(Protocol):
@@ -32,30 +32,16 @@ class Encoder(Protocol):
     def __call__(self, picture: Tensor) -> Tensor: ...
 
 
-def make_encoder(config: dict[str, Any]) -> Encoder:
-    """The encoder described by `config`, for example ``{"basis": "wavelet", "levels": 2}``.
-
-    Raises CheckpointError for an unknown key and UnknownNameError for an unknown basis.
-    """
-    from nsbgan_infer.encoders.pixel import PixelEncoder
-    from nsbgan_infer.encoders.wavelet import WaveletEncoder
-
-    kinds: dict[str, type[WaveletEncoder] | type[PixelEncoder]] = {
-        "wavelet": WaveletEncoder,
-        "pixel": PixelEncoder,
-    }
-    rest = dict(config)
-    basis = rest.pop("basis", None)
-    if basis not in kinds:
-        raise unknown_name("encoder basis", str(basis), kinds)
-    allowed = {f.name for f in fields(kinds[basis])}
-    if extra := sorted(set(rest) - allowed):
-        raise CheckpointError(
-            f"Unknown encoder setting '{extra[0]}': a {basis} encoder has {', '.join(sorted(allowed))}."
-        )
-    return kinds[basis](**rest)
+def check_levels(levels: int) -> None:
+    """Raise UsageError unless `levels` is a whole number from 1 to 16."""
+    if type(levels) is not int or not 1 <= levels <= 16:
+        raise UsageError(f"An encoder needs at least one level, got {levels!r} (and takes 16 at most).")
 
 
-def encoder_config(encoder: Encoder) -> dict[str, Any]:
-    """The inverse of `make_encoder`, for the built-in encoders."""
-    return {"basis": encoder.basis, **asdict(encoder)}  # type: ignore[call-overload]
+def pad_to_multiple(picture: Tensor, multiple: int) -> Tensor:
+    """Extend height and width to multiples of `multiple` by repeating the last row and column."""
+    height, width = picture.shape[-2:]
+    down, right = -height % multiple, -width % multiple
+    if not down and not right:
+        return picture
+    return F.pad(picture, (0, right, 0, down), mode="replicate")

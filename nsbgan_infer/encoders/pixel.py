@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbgan_infer.encoders.base import Basis
-from nsbgan_infer.encoders.wavelet import check_levels, pad_to_multiple
+from nsbgan_infer.encoders.base import Basis, check_levels, pad_to_multiple
 from nsbgan_infer.errors import UsageError
 
 PixelFilter = Literal["gaussian", "bilinear", "bicubic"]

@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.encoders.base import Basis, check_levels, pad_to_multiple
 from nsbgan_infer.encoders.lifting import Boundary, check_boundary, dwt2, idwt2
-from nsbgan_infer.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,15 @@ class Pyramid:
 
 @dataclass(frozen=True)
 class WaveletEncoder:
-    """bior2.2, `levels` halvings, border rule `boundary` (see `lifting`). Raises UsageError for bad settings."""
+    """bior2.2, `levels` halvings, border rule `boundary` (see `lifting`). Raises UsageError for bad settings.
+
+    >>> import torch
+    >>> encoder, picture = WaveletEncoder(levels=2), torch.rand(1, 3, 32, 48)
+    >>> encoder(picture).shape
+    torch.Size([1, 3, 8, 12])
+    >>> torch.allclose(encoder.inverse(encoder.pyramid(picture)), picture, atol=1e-5)
+    True
+    """
 
     levels: int = 2
     boundary: Boundary = "symmetric"
@@ -70,18 +76,3 @@ class WaveletEncoder:
         for _ in range(self.levels):
             low = idwt2(low, None, self.boundary)
         return low
-
-
-def check_levels(levels: int) -> None:
-    """Raise UsageError unless `levels` is a whole number from 1 to 16."""
-    if type(levels) is not int or not 1 <= levels <= 16:
-        raise UsageError(f"An encoder needs at least one level, got {levels!r} (and takes 16 at most).")
-
-
-def pad_to_multiple(picture: Tensor, multiple: int) -> Tensor:
-    """Extend height and width to multiples of `multiple` by repeating the last row and column."""
-    height, width = picture.shape[-2:]
-    down, right = -height % multiple, -width % multiple
-    if not down and not right:
-        return picture
-    return F.pad(picture, (0, right, 0, down), mode="replicate")

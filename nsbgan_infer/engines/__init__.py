@@ -57,8 +57,6 @@ def with_engine(pipeline: NsbPipeline, engine: EngineName, *, dtype: torch.dtype
     `dtype` fp32 or bf16 (default: the pipeline's). Raises MissingExtraError where OpenVINO is not installed, UsageError
     for a sampler that the engine cannot take.
     """
-    from nsbgan_infer.engines.graph import rebuilt
-
     computes_in = dtype or pipeline.dtype
     if engine == "openvino":  # keeps its tensors in fp32, whatever it computes in
         pipeline.to("cpu", _fp32())
@@ -67,7 +65,7 @@ def with_engine(pipeline: NsbPipeline, engine: EngineName, *, dtype: torch.dtype
     decoders = {id(s.decoder): s.decoder for s in pipeline.stages}  # one in several stages is compiled once
     engined = {key: with_engine_part(part, engine, computes_in) for key, part in decoders.items()}
     sampler = with_engine_part(pipeline.sampler, engine, computes_in)
-    new = rebuilt(pipeline, sampler, [engined[id(s.decoder)] for s in pipeline.stages])
+    new = pipeline.with_parts(sampler, [engined[id(s.decoder)] for s in pipeline.stages])
     new.engine, new.computes_in = engine, computes_in
     return new
 

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component, component_config, weights_sha256
 from nsbgan_infer.engines.baked import BakedBigGAN
 from nsbgan_infer.engines.graph import Graph
 from nsbgan_infer.errors import WorkError, missing_extra
-from nsbgan_infer.files import write_bytes
-from nsbgan_infer.hub import cache_dir
 from nsbgan_infer.samplers.biggan import BigGANDeep
+from nsbgan_infer.storage.components import Component, component_config, weights_sha256
+from nsbgan_infer.storage.files import write_bytes
+from nsbgan_infer.storage.hub import cache_dir
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 

@@ -14,12 +14,12 @@ from typing import cast
 import torch
 from torch import nn
 
-from nsbgan_infer.components import build_component
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.tiling import decode
+from nsbgan_infer.diagnostics.estimate import outline_decoder, outline_sampler, plan_pipeline
 from nsbgan_infer.pipeline import NsbPipeline, Request
-from nsbgan_infer.plan import outline_decoder, outline_sampler, plan_pipeline
-from nsbgan_infer.storage import Loaders, load_pipeline
+from nsbgan_infer.pretrained import Loaders, load_pipeline
+from nsbgan_infer.storage.components import build_component
 
 PAPER_DECODERS: dict[str, dict[str, str]] = {
     "esrgan-w": {"arch": "srresnet", "name": "esrgan-w", "basis": "wavelet"},

@@ -11,11 +11,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from nsbgan_infer.datasets import centre_square, to_tensor
 from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
 from nsbgan_infer.encoders.lifting import dwt2
 from nsbgan_infer.evaluation.reconstruction import baseline, quantise, y_scores
 from nsbgan_infer.images import to_pil
-from nsbgan_infer.sources import centre_square, to_tensor
 
 SIDE = 256
 GAP, CAPTION = 8, 18

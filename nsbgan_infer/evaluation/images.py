@@ -15,16 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nsbgan_infer.classifiers.base import Classifier, ClassifierInfo
+from nsbgan_infer.classifiers.efficientnet_lite import load_lite0, load_lite2, with_imagenet_colours
+from nsbgan_infer.classifiers.inception import load_fid_inception
+from nsbgan_infer.engines.classifiers import in_bulk
 from nsbgan_infer.errors import UsageError, unknown_name
 from nsbgan_infer.evaluation.diversity import PatchSets, mean_ms_ssim, swd
-from nsbgan_infer.evaluation.features import (
-    Classifier,
-    ClassifierInfo,
-    in_bulk,
-    load_lite0,
-    load_lite2,
-    with_imagenet_colours,
-)
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
 from nsbgan_infer.evaluation.pictures import PictureSet
 from nsbgan_infer.evaluation.scores import InceptionScore, Pool, kernel_distance, picture_keys, precision_recall
@@ -140,8 +136,6 @@ def load_judges(
     measures: Collection[str], *, inception: Path | None = None, device: torch.device | None = None
 ) -> dict[str, Classifier]:
     """The judges that the measures need. Raises MissingExtraError, CheckpointError or OfflineError."""
-    from nsbgan_infer.evaluation.inception import load_fid_inception
-
     wanted = {MEASURES[m].judge for m in measures}
     loaders: dict[str, Callable[[], Any]] = {
         "inception": lambda: load_fid_inception(inception),

@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nsbgan_infer.bulk.sinks import Line
+from nsbgan_infer.classifiers.base import to_8_bit
+from nsbgan_infer.datasets import centre_square, decode_image, open_source
 from nsbgan_infer.errors import ImageFileError, UsageError
-from nsbgan_infer.evaluation.features import to_8_bit
-from nsbgan_infer.sources import centre_square, decode_image, open_source
 
 if TYPE_CHECKING:
     from nsbgan_infer.latents import TruncationMode
@@ -176,8 +177,6 @@ def _npy_header(member: zipfile.ZipExtFile | object) -> tuple[tuple[int, ...], b
 
 def _open_manifest(path: Path) -> tuple[tuple[int | None, ...], Callable[[], Named]]:
     """The lines of a run's manifest: `size` bytes at `offset` of `file` are an image file, or a row of an npz."""
-    from nsbgan_infer.sinks import Line
-
     folder, lines = path.parent, []
     try:
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

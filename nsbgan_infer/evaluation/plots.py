@@ -9,7 +9,7 @@ from typing import Any
 
 from nsbgan_infer.errors import missing_extra
 from nsbgan_infer.evaluation.sweep import Point, Sweep
-from nsbgan_infer.files import atomic_path, writable_folder
+from nsbgan_infer.storage.files import atomic_path, writable_folder
 
 TITLE_WIDTH = 100  # characters
 

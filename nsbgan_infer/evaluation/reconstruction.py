@@ -16,15 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nsbgan_infer.classifiers.base import Classifier
+from nsbgan_infer.classifiers.efficientnet_lite import load_lite0, load_lite2
+from nsbgan_infer.datasets import ImageSource, to_tensor
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.encoders.reduce import Reducer, make_reducer
+from nsbgan_infer.engines.classifiers import in_bulk
 from nsbgan_infer.errors import ImageFileError, UsageError
-from nsbgan_infer.evaluation.features import Classifier, in_bulk, load_lite0, load_lite2
 from nsbgan_infer.evaluation.frechet import Moments, frechet_distance
 from nsbgan_infer.reductions import reduction
-from nsbgan_infer.sources import ImageSource, to_tensor
 
 BORDER = 4
 SMALLEST = 32  # a low band of 8 x 8, the least that decoders promise

@@ -15,12 +15,12 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from nsbgan_infer.components import read_header
+from nsbgan_infer.classifiers.base import Classifier, ClassifierInfo
 from nsbgan_infer.errors import CheckpointError, UsageError
-from nsbgan_infer.evaluation.features import Classifier, ClassifierInfo
 from nsbgan_infer.evaluation.images import LEAST, MEASURES, Gathered, Reference, check_reference, gather
 from nsbgan_infer.evaluation.pictures import PictureSet, join_pictures, open_pictures
-from nsbgan_infer.files import atomic_path, writable_folder
+from nsbgan_infer.storage.components import read_header
+from nsbgan_infer.storage.files import atomic_path, writable_folder
 
 KEY = "nsbgan_reference"
 PARTS = ("mean", "covariance")

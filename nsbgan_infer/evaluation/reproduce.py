@@ -14,20 +14,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nsbgan_infer.datasets import ImageSource
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.engines import placed
 from nsbgan_infer.errors import NsbError, OfflineError, UsageError
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
+from nsbgan_infer.evaluation.judged_cache import Judges, Studio
 from nsbgan_infer.evaluation.reconstruction import DecoderReport, evaluate_decoders, own_reducer
-from nsbgan_infer.evaluation.studio import Judges, Studio
 from nsbgan_infer.evaluation.sweep import THRESHOLDS, TRUNCATIONS, Real, Sweep, sweep
 from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown, pair
 from nsbgan_infer.pipeline import NsbPipeline
-from nsbgan_infer.registry import entries, load_decoder, load_sampler, manifest
-from nsbgan_infer.samplers.rejection import Wish
-from nsbgan_infer.sources import ImageSource
-from nsbgan_infer.storage import default_decoder
+from nsbgan_infer.presets import find_preset
+from nsbgan_infer.registry import entries, load_decoder, load_sampler
+from nsbgan_infer.rejection import Wish
+from nsbgan_infer.storage import hub
+from nsbgan_infer.storage.shipped import default_decoder, manifest
 
 OURS: dict[Basis, tuple[str, str]] = {"wavelet": ("Learned-W-64", "embedded"), "pixel": ("Learned-P-64", "embedded-p")}
 WEIGHTLESS: dict[Basis, str] = {"wavelet": "iwt", "pixel": "bicubic"}
@@ -311,8 +313,6 @@ def _errors(report: DecoderReport) -> dict[str, str]:
 @contextmanager
 def _offline() -> Iterator[None]:
     """No weights are fetched unasked: `nsbgan generate` does that, and says so."""
-    from nsbgan_infer import hub
-
     before = hub.is_offline()
     hub.set_offline()
     try:
@@ -322,6 +322,4 @@ def _offline() -> Iterator[None]:
 
 
 def _sampler_of(preset: str) -> str:
-    from nsbgan_infer.presets import find_preset
-
     return find_preset(preset).sampler

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from nsbgan_infer.datasets import to_tensor
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.errors import ImageFileError
 from nsbgan_infer.evaluation.reconstruction import SMALLEST, baseline, own_reducer, quantise, y_scores
 from nsbgan_infer.photos import Photo, decode_image
-from nsbgan_infer.sources import to_tensor
 
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """A photo encoded by the encoder of the decoder's basis and decoded again: same size as the photo.
+    """A photo reduced as the decoder reads it and decoded again: same size as the photo.
 
     `psnr_y` (dB) and `ssim` compare it with the photo; `baseline_psnr_y` is that of interpolation in the same basis.
     """
@@ -27,7 +27,7 @@ class RoundTrip:
 
 
 def round_trip(photo: Photo, decoder: Decoder, *, tile: int | None = None) -> RoundTrip:
-    """Encode the photo with the x4 encoder of the decoder's basis, decode, and compare (transparency is left out).
+    """Reduce the photo by 4 as the decoder reads it, decode, and compare (transparency is left out).
 
     Raises UsageError for a decoder that is not x4 and ImageFileError for a photo with a side under 32.
     """
@@ -36,7 +36,8 @@ def round_trip(photo: Photo, decoder: Decoder, *, tile: int | None = None) -> Ro
     if min(width, height) < SMALLEST:
         raise ImageFileError(f"A round trip needs at least {SMALLEST} pixels a side, the photo is {width} x {height}.")
     low = reduce(photo.rgb)
-    image = decode_image(decoder, low, tile=tile, anchor=decoder.info.reduction.anchor).crop((0, 0, width, height))
+    anchor = decoder.info.reduction.anchor
+    image = decode_image(decoder, low, tile=tile, anchor=anchor).crop((0, 0, width, height))
     plain = quantise(baseline(low, decoder.info.reads)[..., :height, :width])
     psnr_y, ssim = y_scores(to_tensor(image)[None], photo.rgb)
     baseline_psnr_y, _ = y_scores(plain, photo.rgb)

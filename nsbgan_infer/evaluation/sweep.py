@@ -14,9 +14,9 @@ from torch import Tensor
 
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
+from nsbgan_infer.evaluation.judged_cache import Judged, Studio
 from nsbgan_infer.evaluation.scores import InceptionScore
-from nsbgan_infer.evaluation.studio import Judged, Studio
-from nsbgan_infer.samplers.rejection import Rule, Wish, attempt_seed
+from nsbgan_infer.rejection import Rule, Wish, attempt_seed
 
 TRUNCATIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 THRESHOLDS = (0.70, 0.80, 0.90, 0.95)  # the paper's

@@ -7,10 +7,10 @@ from typing import cast
 
 import torch
 
-from nsbgan_infer.components import Component
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.devices import computes_bf16
 from nsbgan_infer.engines import EngineName, pick_engine, with_engine_part
+from nsbgan_infer.storage.components import Component
 
 WORTH_OPENVINO = 1 << 20  # pixels of photos; compiling takes as long as plain torch needs for some 100,000
 WORTH_COMPILING = 1 << 24  # on CUDA; torch.compile takes half a minute

@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.errors import ImageFileError, WorkError
-from nsbgan_infer.files import write_bytes
 from nsbgan_infer.photos.batch import STREAM, Batch, Failure, Job
 from nsbgan_infer.photos.enlarging import Tell, enlarge
 from nsbgan_infer.photos.reading import MAX_PIXELS, Photo, open_photo
 from nsbgan_infer.photos.resizing import Wish
 from nsbgan_infer.photos.writing import check_size, encode_photo, lost_in
+from nsbgan_infer.storage.files import write_bytes
 
 STDIN_LIMIT = 1 << 30  # bytes
 

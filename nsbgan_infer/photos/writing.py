@@ -10,10 +10,10 @@ from typing import Any, Literal
 from PIL import Image, features
 
 from nsbgan_infer.errors import ImageFileError, UsageError, WorkError
-from nsbgan_infer.files import write_bytes
 from nsbgan_infer.photos.exif import exif_of_result
 from nsbgan_infer.photos.png16 import encode_png16
 from nsbgan_infer.photos.reading import Photo, to_srgb
+from nsbgan_infer.storage.files import write_bytes
 
 PhotoFormat = Literal["png", "jpeg", "webp", "avif"]
 

@@ -18,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer.components import Component
 from nsbgan_infer.latents import Latents, check_truncation
 from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.samplers.biggan_release import LICENCE, load_released
+from nsbgan_infer.storage.components import Component
 
 CACHED_TRUNCATIONS = 64
 
@@ -54,6 +53,7 @@ class BigGANConfig:
     eps: float = 1e-4
     n_stats: int = 51
     hf_compat: bool = False
+    licence: str = "not stated (DeepMind's weights, converted by Hugging Face)"
 
     def __post_init__(self) -> None:
         if self.resolution not in LAYERS:
@@ -121,7 +121,7 @@ class BigGANDeep(Component):
         """What this sampler is: pixel basis, all 1000 classes."""
         c = self.config
         classes = tuple(range(c.num_classes))
-        return SamplerInfo(c.name, "pixel", c.resolution, c.z_dim, classes, "scale", 0.4, LICENCE)
+        return SamplerInfo(c.name, "pixel", c.resolution, c.z_dim, classes, "scale", 0.4, c.licence)
 
     def forward(self, latents: Latents) -> Tensor:
         """Latents of batch B -> (B, 3, R, R), RGB, [0, 1]. Raises UsageError for a truncation outside (0, 1]."""
@@ -281,18 +281,3 @@ def with_hf_compat(sampler: BigGANDeep, hf_compat: bool = True) -> BigGANDeep:
     """The same sampler, looking up its statistics as the wheel does (or correctly again)."""
     sampler.config = replace(sampler.config, hf_compat=hf_compat)
     return sampler
-
-
-def load_128() -> BigGANDeep:
-    """The released BigGAN-deep at 128 x 128: from the cache, else fetched and converted. Raises CheckpointError."""
-    return load_released("biggan-deep-128")
-
-
-def load_256() -> BigGANDeep:
-    """The released BigGAN-deep at 256 x 256: from the cache, else fetched and converted. Raises CheckpointError."""
-    return load_released("biggan-deep-256")
-
-
-def load_512() -> BigGANDeep:
-    """The released BigGAN-deep at 512 x 512: from the cache, else fetched and converted. Raises CheckpointError."""
-    return load_released("biggan-deep-512")

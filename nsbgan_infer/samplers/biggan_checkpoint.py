@@ -1,6 +1,6 @@
 """Checkpoints of pytorch-pretrained-biggan: checked, folded once, and compared with the wheel's own forward.
 
-The released files are pickles of a state dict; `convert.read_checkpoint` opens them (tensors only, limited in size).
+The released files are pickles of a state dict; `read_checkpoint` opens them (tensors only, limited in size).
 Names and shapes must then be exactly those of one of the three networks, and the folded generator must draw what the
 wheel draws from the same weights. Nothing is written before all of that holds.
 """
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nsbgan_infer.components import check_tensors, save_component
-from nsbgan_infer.convert import read_checkpoint
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.files import read_json, sha256_of
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.biggan import LAYERS, BigGANConfig, BigGANDeep, with_hf_compat
 from nsbgan_infer.samplers.biggan_release import LICENCE, SETTINGS, WEIGHTS
+from nsbgan_infer.storage.checkpoints import read_checkpoint
+from nsbgan_infer.storage.components import check_tensors, save_component
+from nsbgan_infer.storage.files import read_json, sha256_of
 
 SELF_CHECK = (0.5, 0.405)  # truncations of the two latents: on the grid of statistics, and between two of its rows
 SELF_CHECK_LIMIT = 1e-3  # in the wheel's range of -1 to 1; rounding alone gives 1e-5, a slip 0.1 and more
@@ -81,6 +81,7 @@ def _told_by(state: Mapping[str, Tensor], settings: Mapping[str, Any], file: Pat
             num_classes=embedding.shape[1],
             eps=settings.get("eps", 1e-4),
             n_stats=rows,
+            licence=LICENCE,
         )
     except ValueError as error:
         raise CheckpointError(f"{file} does not describe a BigGAN-deep: {error}.") from error

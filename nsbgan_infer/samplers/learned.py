@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsbgan_infer.classes import NUM_CLASSES
-from nsbgan_infer.components import Component
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.reductions import OF_BASIS
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.samplers.lean import LeanGenerator
 from nsbgan_infer.samplers.resnets import OUTPUTS, ResNetGenerator
+from nsbgan_infer.storage.components import Component
 
 Form = Literal["lean", "biggan", "biggan-deep"]
 SHARPNESS = 24.0  # of the choice among stored codes: two to four of them share most of the weight

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.devices import computes_bf16, pick_device
 from nsbgan_infer.errors import NonFiniteError, UsageError, missing_extra
-from nsbgan_infer.files import write_json
+from nsbgan_infer.storage.files import write_json
 from nsbgan_infer.training.run_folder import CHECKPOINT, check_record, cut_log, json_ready, resume, save_checkpoint
 
 
@@ -109,11 +109,14 @@ def average_gradients(parameters: Iterable[nn.Parameter], accelerator: Any) -> N
         gradient.copy_(mean.view_as(gradient))
 
 
-def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
-    """The CPU generator of one step. `stream` separates uses (data, latents, noise) and processes from each other."""
+def step_generator(seed: int, step: int, stream: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator of one step. `stream` separates uses (data, latents, noise) and processes from each other.
+
+    Another kind of `device` gives other numbers.
+    """
     mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB) % 2**64
     mixed ^= mixed >> 31  # neighbouring steps must not give neighbouring seeds
-    return torch.Generator("cpu").manual_seed((mixed * 0xD6E8FEB86659FD93) % 2**63)
+    return torch.Generator(device).manual_seed((mixed * 0xD6E8FEB86659FD93) % 2**63)
 
 
 def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) -> int:
@@ -211,11 +214,11 @@ class Ema:
         """Take in the present weights."""
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
         self.count += 1
-        for key, value in model.state_dict().items():
-            if value.is_floating_point():
-                self.shadow[key].lerp_(value, 1 - decay)
-            else:
-                self.shadow[key].copy_(value)
+        now = model.state_dict()
+        floating = [k for k, v in now.items() if v.is_floating_point()]
+        torch._foreach_lerp_([self.shadow[k] for k in floating], [now[k] for k in floating], 1 - decay)
+        for key in now.keys() - set(floating):
+            self.shadow[key].copy_(now[key])
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import torch
 
-from nsbgan_infer.convert import read_pickle
 from nsbgan_infer.errors import CheckpointError, UsageError
-from nsbgan_infer.files import atomic_path, read_json, writable_folder
+from nsbgan_infer.storage.checkpoints import read_pickle
+from nsbgan_infer.storage.files import atomic_path, read_json, writable_folder
 
 CHECKPOINT = "checkpoint.pt"
 # What a resumed run may change: where things lie, what is written when, and on what it runs.
@@ -49,7 +49,9 @@ def check_record(out: Path, record: dict[str, Any]) -> None:
     if not (out / CHECKPOINT).exists():
         return
     before, now = _fixed(read_json(out / "settings.json")), _fixed(record)
-    differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    # a setting that one side lacks came with another version: left at nothing (0, "", False) it changes nothing
+    keys = [k for k in before.keys() | now.keys() if before.get(k) or now.get(k)]
+    differing = sorted(k for k in keys if before.get(k) != now.get(k))
     if differing:
         key = differing[0]
         raise UsageError(

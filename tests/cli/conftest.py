@@ -16,8 +16,8 @@ from tiny import tiny_pipeline
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `nsbgan ARGUMENTS` in an empty folder, in this process, and check its exit code and its manners."""
-    from nsbgan_infer import hub
     from nsbgan_infer.cli.main import cli
+    from nsbgan_infer.storage import hub
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hub, "_offline", False)  # --offline and --quiet last as long as the process

@@ -86,7 +86,7 @@ def test_ctrl_c_says_how_to_go_on(run: Run, pipeline_folder: Path, monkeypatch: 
         (folder / "plan.json").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nsbgan_infer.runs.run", stopped)
+    monkeypatch.setattr("nsbgan_infer.bulk.run.run", stopped)
     arguments = ("generate", "--pipeline", pipeline_folder, "-c", 207, "--sink", "tar", "--engine", "eager")
     said = run(*arguments, "--out", "tars", code=130).stderr
     assert said.strip().endswith("Stopped: the same command with --resume goes on with what is in tars.")

@@ -15,11 +15,24 @@ from photo_file import photo
 from PIL import Image
 from tiny import CLASSES, cache_tiny_biggan, ship_tiny_weights, tiny_decoder, tiny_sampler
 
-from nsbgan_infer.components import load_component, save_component
 from nsbgan_infer.images import read_recipe, save_image
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import BUILT_IN, shipped_file
+from nsbgan_infer.storage.components import load_component, save_component
+
+COVERS = [
+    "cli.classes",
+    "cli.convert",
+    "cli.inspect",
+    "cli.interpolate",
+    "cli.loading",
+    "cli.models",
+    "cli.plan",
+    "cli.plugins",
+    "cli.regenerate",
+    "cli.upscale",
+]
 
 JsonRun = Callable[..., Any]
 
@@ -97,7 +110,7 @@ class TestInspect:
         assert "carries no recipe" in run("inspect", photo(Path("plain.png"))).stdout
 
     def test_a_checkpoint_and_a_pipeline(self, run_json: JsonRun, pipeline_folder: Path, tmp_path: Path) -> None:
-        from nsbgan_infer.files import sha256_of
+        from nsbgan_infer.storage.files import sha256_of
 
         file = save_component(tiny_decoder(), tmp_path / "d.safetensors", info={"trained_on": "noise"})
         value = run_json("inspect", file)

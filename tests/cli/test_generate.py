@@ -21,6 +21,9 @@ from tiny import cache_tiny_biggan, ship_tiny_weights
 
 from nsbgan_infer.images import read_recipe
 from nsbgan_infer.pipeline import NsbPipeline
+from nsbgan_infer.storage.files import write_bytes
+
+COVERS = ["cli.options", "cli.writer"]
 
 
 def test_names_pixels_and_recipes_are_those_of_python(run: Run, pipeline_folder: Path) -> None:
@@ -180,13 +183,13 @@ def test_a_disk_that_fills_keeps_what_is_written(
     from nsbgan_infer import images
     from nsbgan_infer.errors import WorkError
 
-    write, calls = images.write_bytes, []
+    calls: list[Path] = []
 
     def fill(path: Path, data: bytes) -> None:
         calls.append(path)
         if len(calls) == 3:
             raise WorkError(f"Cannot write {path}: No space left on device.")
-        write(path, data)
+        write_bytes(path, data)
 
     monkeypatch.setattr(images, "write_bytes", fill)
     assert "No space left" in run("generate", "--pipeline", pipeline_folder, "-c", "1", "-n", "4", code=1).stderr

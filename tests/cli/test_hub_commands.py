@@ -17,8 +17,10 @@ from local_server import LocalServer, serve
 from push_server import COMMIT, PushServer
 from tiny import ship_tiny_weights, tiny_decoder, tiny_pipeline
 
-from nsbgan_infer.components import save_component
 from nsbgan_infer.pipeline import NsbPipeline
+from nsbgan_infer.storage.components import save_component
+
+COVERS = ["cli.card", "cli.complete", "cli.completion", "cli.doctor", "cli.push", "publishing.hub_contents"]
 
 JsonRun = Callable[..., Any]
 REPO = "someone/thing"

@@ -13,6 +13,8 @@ from command import Run, process
 from nsbgan_infer.cli.main import COMMANDS, cli, exit_code
 from nsbgan_infer.errors import UsageError, WorkError
 
+COVERS = ["__main__", "cli.heap", "cli.output"]
+
 LIGHT = [
     "-h",
     "--version",
@@ -116,7 +118,7 @@ def test_errors_become_one_sentence(
 
 
 def test_quiet_reaches_the_progress_bars_of_fetching(run: Run) -> None:
-    from nsbgan_infer import hub
+    from nsbgan_infer.storage import hub
 
     run("classes", "207")
     assert not hub._quiet

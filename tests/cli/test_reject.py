@@ -15,10 +15,10 @@ from command import Run
 from PIL import Image
 from tiny import CLASSES, TinyClassifier
 
+from nsbgan_infer.datasets import open_source, to_tensor
 from nsbgan_infer.images import read_recipe, to_pil
 from nsbgan_infer.pipeline import NsbPipeline
-from nsbgan_infer.samplers.rejection import Rule, Wish, attempt_seed, scores
-from nsbgan_infer.sources import open_source, to_tensor
+from nsbgan_infer.rejection import Rule, Wish, attempt_seed, scores
 
 TRIES = 6
 
@@ -26,9 +26,20 @@ TRIES = 6
 @pytest.fixture
 def reject(run: Run, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`nsbgan generate` of all four classes, three each, with a tiny classifier."""
-    monkeypatch.setattr("nsbgan_infer.evaluation.features.load_lite0", TinyClassifier)
-    common = ("generate", "--pipeline", pipeline_folder, "--engine", "eager", "-c", "all", "-n", "3")
-    common += ("--max-tries", TRIES)
+    monkeypatch.setattr("nsbgan_infer.classifiers.efficientnet_lite.load_lite0", TinyClassifier)
+    common = [
+        "generate",
+        "--pipeline",
+        pipeline_folder,
+        "--engine",
+        "eager",
+        "-c",
+        "all",
+        "-n",
+        "3",
+        "--max-tries",
+        TRIES,
+    ]
     return lambda *arguments, code=0: run(*common, *arguments, code=code)
 
 
@@ -37,7 +48,7 @@ def judged(file: Path) -> dict[str, float]:
     recipe = read_recipe(file)
     logits = TinyClassifier()(to_tensor(Image.open(file))[None]).logits
     wish = [Wish(recipe.class_id, 0)]
-    return {m: float(scores(logits, wish, Rule(0, m, classes=CLASSES))) for m in ("label", "max")}  # type: ignore[arg-type]
+    return {m: float(scores(logits, wish, Rule(0, m, classes=CLASSES))) for m in ("label", "max")}
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -126,8 +137,8 @@ def test_size_steps_and_a_sheet_with_white_places(reject: Run) -> None:
         made = NsbPipeline.from_pretrained(Path("pipeline"))(
             recipe.class_id, seeds=recipe.seed, resolution=64, keep_steps=True
         )
-        expected = to_pil(torch.as_tensor(made.steps["sample"]))[0]
-        assert np.abs(np.asarray(step, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
+        again = to_pil(torch.as_tensor(made.steps["sample"]))[0]
+        assert np.abs(np.asarray(step, dtype=int) - np.asarray(again, dtype=int)).max() <= 1
 
 
 def test_a_classifier_from_a_plugin(
@@ -173,7 +184,7 @@ def test_what_cannot_work_is_one_sentence_before_any_picture(
 def test_without_the_extra_the_hint_says_how_to_install_it(
     run: Run, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nsbgan_infer.evaluation import features
+    from nsbgan_infer.classifiers import efficientnet_lite as features
 
     features._load_lite.cache_clear()
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)

@@ -13,6 +13,8 @@ from photo_file import photo
 
 from nsbgan_infer.images import read_recipe
 
+COVERS = ["cli.data"]
+
 JsonRun = Callable[..., Any]
 
 
@@ -48,7 +50,7 @@ def test_a_decoder_in_seconds_and_on_from_there(run: Run, run_json: JsonRun, mon
     assert "run holds a run with" in run(*common, "--steps", "5", "--out", "run", "--resume", code=2).stderr
     run("upscale", "photos/0.png", "--decoder", "run", "--out", "big.png")
     assert "goes on from a trained" in run(*common, "--arch", "esrgan-w", "--out", "gan", code=2).stderr
-    monkeypatch.setattr("nsbgan_infer.training.decoder.train_decoder", stopped)
+    monkeypatch.setattr("nsbgan_infer.training.decoders.l1.train_decoder", stopped)
     said = run(*common, "--steps", "4", "--out", "run", "--resume", code=130).stderr
     assert "Stopped: the same command with --resume goes on with what is in run." in said
     assert "Stopped" not in run(*common, "--out", "other", code=130).stderr  # nothing to go on with

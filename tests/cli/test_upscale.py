@@ -21,6 +21,7 @@ from PIL import Image
 from nsbgan_infer.cli.main import cli
 from nsbgan_infer.photos import enlarging
 
+COVERS = ["photos.batch", "photos.run"]
 JsonRun = Callable[..., Any]
 IWT = ("--decoder", "iwt")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny import tiny_decoder
 from torch import Tensor
 
-from nsbgan_infer.components import save_component
+from nsbgan_infer.datasets import to_tensor
 from nsbgan_infer.decoders.anchor import decode_over, move, move_taps, moves
 from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt, make_lanczos
@@ -24,7 +24,7 @@ from nsbgan_infer.errors import CheckpointError, JointError
 from nsbgan_infer.photos import decode_image
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.registry import BUILT_IN, load_decoder
-from nsbgan_infer.sources import to_tensor
+from nsbgan_infer.storage.components import save_component
 
 CENTRE = (101.3, 77.8)  # of the disc: right, down
 RADIUS = 30.0

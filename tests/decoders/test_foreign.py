@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from nsbgan_infer.registry import load_decoder
 spandrel = pytest.importorskip("spandrel")
 
 
-def compact(scale: int = 4, channels: int = 3):
+def compact(scale: int = 4, channels: int = 3) -> torch.nn.Module:
     """A tiny SRVGG (Real-ESRGAN Compact) with random weights."""
     from spandrel.architectures.Compact import Compact
 
@@ -28,7 +29,7 @@ def compact(scale: int = 4, channels: int = 3):
     return Compact(num_in_ch=channels, num_out_ch=channels, num_feat=8, num_conv=2, upscale=scale)
 
 
-def rrdb():
+def rrdb() -> torch.nn.Module:
     """A tiny ESRGAN, scale 2."""
     from spandrel.architectures.ESRGAN import ESRGAN
 
@@ -47,7 +48,7 @@ def saved(tmp_path: Path, model: torch.nn.Module, name: str, wrap: str = "") -> 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])
 @pytest.mark.parametrize("make", [compact, rrdb])
-def test_equals_spandrel_called_directly(tmp_path: Path, make, name: str) -> None:
+def test_equals_spandrel_called_directly(tmp_path: Path, make: Callable[[], torch.nn.Module], name: str) -> None:
     path = saved(tmp_path, make(), name)
     reference = spandrel.ModelLoader().load_from_file(path).eval()
     decoder = load_foreign(path)
@@ -102,7 +103,7 @@ class Hostile:
     def __init__(self, command: str) -> None:
         self.command = command
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return os.system, (self.command,)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ def encoder_for(decoder: Decoder) -> WaveletEncoder | PixelEncoder:
 
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("make", MAKERS)
-def test_a_ramp_comes_back_where_it_was(make, scale: int) -> None:
+def test_a_ramp_comes_back_where_it_was(make: Any, scale: int) -> None:
     """Encoder and decoder agree on where a sample lies: 1.5 pixels of shift would be 0.0075 here (spec 8, row 7)."""
     decoder = make(scale=scale)
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
@@ -38,7 +40,7 @@ def test_a_ramp_comes_back_where_it_was(make, scale: int) -> None:
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_samples_are_kept_at_the_corners(make) -> None:
+def test_samples_are_kept_at_the_corners(make: Any) -> None:
     """Interpolation: pixel (4k, 4l) is sample (k, l), at the border too."""
     low = torch.rand(2, 3, 9, 13, dtype=torch.float64)
     torch.testing.assert_close(make()(low)[..., ::4, ::4], low, atol=1e-12, rtol=0)
@@ -77,7 +79,7 @@ def test_lanczos_equals_its_definition(seed: int, scale: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(MAKERS), st.floats(-0.5, 1.5), st.integers(8, 19), st.integers(8, 19), st.booleans())
-def test_flat_stays_flat_and_axes_are_alike(make, grey: float, h: int, w: int, half: bool) -> None:
+def test_flat_stays_flat_and_axes_are_alike(make: Any, grey: float, h: int, w: int, half: bool) -> None:
     decoder = make()
     flat: Tensor = torch.full((1, 3, h, w), grey, dtype=torch.bfloat16 if half else torch.float32)
     out = decoder(flat)
@@ -88,6 +90,6 @@ def test_flat_stays_flat_and_axes_are_alike(make, grey: float, h: int, w: int, h
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_other_scales_are_refused(make) -> None:
+def test_other_scales_are_refused(make: Any) -> None:
     with pytest.raises(UsageError, match="2, 4, 8 or 16"):
         make(scale=3)

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from nsbgan_infer.components import load_component, save_component
 from nsbgan_infer.decoders.photo import PhotoConfig, PhotoDecoder
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
 from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.training.decoder import NETWORKS
-from nsbgan_infer.training.start import start_from
+from nsbgan_infer.storage.components import load_component, save_component
+from nsbgan_infer.training.decoders.l1 import NETWORKS
+from nsbgan_infer.training.decoders.start import start_from
 
 TINY = PhotoConfig(name="tiny", blocks=2, channels=8)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -103,7 +105,8 @@ def test_author_style_files(wrapped: bool) -> None:
     source = make_random(shift=0.75, divisor=2.5, legacy_skip=True)
     state = {**source.state_dict(), "inv_filters": torch.zeros(4, 6, 6)}
     state |= {"shift": torch.tensor([3.0]), "scale": torch.tensor([10.0])}
-    decoder = from_author_state({"params": state} if wrapped else state, name="theirs")
+    given: dict[str, Any] = {"params": state} if wrapped else state
+    decoder = from_author_state(given, name="theirs")
     low = torch.rand(1, 3, 8, 8)
     assert decoder.config == SRResNetConfig("theirs", "wavelet", 2, 8, 4, 0.75, 2.5, True, "unknown")
     assert torch.equal(decoder(low), source(low))

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nsbgan_infer.components import load_component, save_component
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.training.decoder import NETWORKS
+from nsbgan_infer.storage.components import load_component, save_component
+from nsbgan_infer.training.decoders.l1 import NETWORKS
 
 TINY = SubbandConfig(name="tiny", blocks=2, channels=8)
 
@@ -59,6 +59,7 @@ def test_details_have_the_documented_shapes_and_order() -> None:
     assert level2.shape == (1, 3, 3, 8, 10) and level1.shape == (1, 3, 3, 16, 20)
     assert torch.equal(decoder(low), idwt2(idwt2(low, level2), level1))
     # the head's channel 9 + 4 * (3 * band + colour) + 2 * dy + dx is one pixel of one band of level 1
+    assert decoder.conv_last.bias is not None
     decoder.conv_last.weight.zero_()
     decoder.conv_last.bias[9 + 4 * (3 * 1 + 2) + 2 * 1 + 0] = 1.0
     _, level1 = decoder.details(low)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nsbgan_infer.decoders.base import DecoderInfo
+from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt, make_lanczos
 from nsbgan_infer.decoders.tiling import _spans, decode, is_out_of_memory
 from nsbgan_infer.errors import NonFiniteError, UsageError, WorkError
@@ -47,11 +48,11 @@ class SmallMemory:
     info: DecoderInfo = field(default_factory=lambda: make_iwt().info)
     seen: list[tuple[int, ...]] = field(default_factory=list)
 
-    def __call__(self, low: Tensor) -> Tensor:
-        self.seen.append(tuple(low.shape))
-        if low.shape[0] * low.shape[-2] * low.shape[-1] > self.limit:
+    def __call__(self, low_band: Tensor) -> Tensor:
+        self.seen.append(tuple(low_band.shape))
+        if low_band.shape[0] * low_band.shape[-2] * low_band.shape[-1] > self.limit:
             raise self.error
-        return make_iwt()(low)
+        return make_iwt()(low_band)
 
 
 OUT_OF_MEMORY = [
@@ -70,7 +71,7 @@ OUT_OF_MEMORY = [
     st.integers(1, 50),
     st.integers(8, 24),
 )
-def test_tiled_equals_whole(decoder, h: int, w: int, tile: int) -> None:
+def test_tiled_equals_whole(decoder: Decoder, h: int, w: int, tile: int) -> None:
     low = torch.rand(2, 3, h, w, generator=torch.Generator().manual_seed(h * w))
     whole = decode(decoder, low)
     tiled = decode(decoder, low, tile=tile)
@@ -79,7 +80,7 @@ def test_tiled_equals_whole(decoder, h: int, w: int, tile: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_networks_of_the_paper_tiled(scale: int) -> None:
+def test_networks_of_the_paper_tiled(scale: Literal[2, 4]) -> None:
     """Narrow ones with random weights; blocks as deep as the declared halo covers in full."""
     from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
     from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
@@ -174,7 +175,7 @@ def test_non_finite_values_name_the_step(bad: float, tile: int | None) -> None:
     low[1, 0, 3, 3] = bad
     with pytest.raises(NonFiniteError, match=r"step 4 \(decoder iwt\).*input held some already"):
         decode(make_iwt(), low, tile=tile)
-    decoder = TinyConv()
+    decoder: Any = TinyConv()
     decoder.convs[0].weight.data[0, 0, 0, 0] = bad
     with pytest.raises(NonFiniteError, match=r"step 4 \(decoder tiny\).*input held none"):
         decode(decoder, low[:1], tile=tile)

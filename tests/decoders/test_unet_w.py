@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nsbgan_infer.components import build_component, load_component, save_component
 from nsbgan_infer.decoders.interpolate import make_iwt
 from nsbgan_infer.decoders.unet_w import (
     PatchUNet,
@@ -27,6 +27,9 @@ from nsbgan_infer.decoders.unet_w import (
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.encoders.lifting import Boundary
 from nsbgan_infer.errors import CheckpointError, UsageError
+from nsbgan_infer.storage.components import build_component, load_component, save_component
+
+COVERS = ["decoders.unet"]
 
 TINY = UNetWConfig(width=8)
 MODES = {"symmetric": "reflect", "zero": "zero"}
@@ -38,6 +41,7 @@ def tiny(config: UNetWConfig = TINY) -> UNetW:
     model = UNetW(config).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2)
     return model
@@ -89,14 +93,15 @@ def test_no_details_are_the_inverse_transform_alone(boundary: Boundary) -> None:
 def test_sizes_of_the_paper() -> None:
     with torch.device("meta"):
         model = UNetW(UNetWConfig())
+    assert model.network1 is not None and model.network2 is not None
     counts = [sum(p.numel() for p in net.parameters()) for net in (model.network1, model.network2)]
     assert counts == [52_073_508, 94_983_312]
 
 
 def test_grouped_heads_equal_separate_heads() -> None:
     """Spec 4.2: each head is conv, batch norm, ReLU, conv of its own; here they are slices of the joint layers."""
-    net, half, x = tiny().network1, TINY.width // 2, torch.randn(2, TINY.width, 8, 8)
-    assert net is not None
+    net: Any = tiny().network1
+    half, x = TINY.width // 2, torch.randn(2, TINY.width, 8, 8)
     first, norm, _, second = net.heads
     parts: list[Tensor] = []
     for k in range(12):
@@ -134,7 +139,7 @@ def test_forward_step_by_step() -> None:
 
 
 def test_zeroed_networks_are_iwt() -> None:
-    model = tiny()
+    model: Any = tiny()
     for net in (model.network1, model.network2):
         nn.init.zeros_(net.heads[-1].weight)
         nn.init.zeros_(net.heads[-1].bias)
@@ -143,8 +148,8 @@ def test_zeroed_networks_are_iwt() -> None:
 
 
 def test_networks_trained_apart_are_joined() -> None:
-    both = tiny()
-    first, second = (UNetW(UNetWConfig(width=8, networks=(n,))).eval() for n in (1, 2))
+    both: Any = tiny()
+    first, second = (cast(Any, UNetW(UNetWConfig(width=8, networks=(n,))).eval()) for n in (1, 2))
     first.network1.load_state_dict(both.network1.state_dict())
     second.network2.load_state_dict(both.network2.state_dict())
     low = torch.rand(1, 3, 16, 16)

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from nsbgan_infer.encoders import PixelEncoder, encoder_config, make_encoder
-from nsbgan_infer.encoders.pixel import gaussian_taps
+from nsbgan_infer.encoders.pixel import PixelFilter, gaussian_taps
 from nsbgan_infer.errors import UsageError
 
 seeds = st.integers(0, 2**31)
@@ -43,18 +43,18 @@ def test_gaussian_profile_of_the_authors() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seeds, st.sampled_from(["bilinear", "bicubic"]), st.integers(1, 2), st.integers(2, 9), st.integers(2, 9))
-def test_resizes_equal_pillow(seed: int, name: str, levels: int, a: int, b: int) -> None:
+def test_resizes_equal_pillow(seed: int, name: PixelFilter, levels: int, a: int, b: int) -> None:
     scale = 2**levels
     x = picture(seed, 4 * a, 4 * b).float()
     image = Image.fromarray(x[0, 0].numpy(), mode="F")
-    method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[name]
+    method = Image.Resampling[name.upper()]
     want = np.asarray(image.resize((4 * b // scale, 4 * a // scale), method))
     np.testing.assert_allclose(PixelEncoder(levels, name)(x)[0, 0].numpy(), want, atol=2e-6)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(["gaussian", "bilinear", "bicubic"]), st.floats(0, 1), st.integers(1, 3), st.data())
-def test_any_size_and_flat_stays_flat(name: str, grey: float, levels: int, data: st.DataObject) -> None:
+def test_any_size_and_flat_stays_flat(name: PixelFilter, grey: float, levels: int, data: st.DataObject) -> None:
     h, w = data.draw(st.integers(7, 40)), data.draw(st.integers(7, 40))
     flat = torch.full((2, 3, h, w), grey)
     low = PixelEncoder(levels, name)(flat)

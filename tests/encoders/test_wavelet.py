@@ -15,6 +15,8 @@ from nsbgan_infer.encoders import WaveletEncoder, encoder_config, make_encoder
 from nsbgan_infer.encoders.lifting import Boundary
 from nsbgan_infer.errors import CheckpointError, UnknownNameError, UsageError
 
+COVERS = ["encoders", "encoders.base", "encoders.table"]
+
 boundaries = st.sampled_from(["symmetric", "zero"])
 seeds = st.integers(0, 2**31)
 

@@ -12,19 +12,25 @@ import torch
 from stylegan2_weights import public_checkpoint
 from tiny import CLASSES, randomise, tiny_biggan, tiny_decoder, tiny_pipeline
 
-from nsbgan_infer.components import load_component, save_component
+from nsbgan_infer.datasets import open_source, to_tensor
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.encoders import WaveletEncoder
+from nsbgan_infer.encoders.table import encoder_for
 from nsbgan_infer.engines import ENGINES, pick_engine, with_engine
 from nsbgan_infer.engines.baked import BakedBigGAN
+from nsbgan_infer.engines.graph import part_graph
 from nsbgan_infer.engines.openvino import Network
 from nsbgan_infer.errors import MissingExtraError, UsageError
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.pipeline import NsbPipeline, Stage
-from nsbgan_infer.registry import manifest, shipped_file
+from nsbgan_infer.registry import shipped_file
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.samplers.biggan import BigGANDeep
-from nsbgan_infer.samplers.stylegan2 import from_public_layout
+from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
+from nsbgan_infer.storage.components import load_component, save_component
+from nsbgan_infer.storage.shipped import manifest
+
+COVERS = ["engines.baked", "engines.graph", "engines.openvino", "engines.torch"]
 
 CPU = torch.device("cpu")
 
@@ -124,18 +130,12 @@ def test_shipped_weights_stay_within_the_limits_of_each_engine(
 ) -> None:
     """fp32: 1/255. bf16: the figures go into the report (`pytest -rA`, junit), and 38 dB is the floor."""
     part: Any = load_component(shipped_file(name))
-    if part.kind == "decoder":
-        from nsbgan_infer.sources import open_source
-
-        photo = next(iter(open_source(shared_data / "set5.zip"))).tensor  # type: ignore[attr-defined]
-        given = WaveletEncoder(2)(photo[None, :, :256, :256])
-        run = lambda p: p(given)  # noqa: E731
-    else:
+    if part.kind != "decoder":
         pytest.skip("samplers are compared in whole pipelines")
-    wanted = run(part)
-    from nsbgan_infer.engines.graph import decoder_graph
-
-    graph = decoder_graph(part)
+    photo = to_tensor(open_source(shared_data / "set5.zip").image(0))[None, :, :256, :256]
+    given = encoder_for(part.info.basis, 2)(photo)  # (1, 3, 64, 64)
+    wanted = part(given)
+    graph = part_graph(part)
     assert graph is not None
     full = Network(part, graph, torch.float32)(given)
     assert (full - wanted).abs().max() < 1 / 255

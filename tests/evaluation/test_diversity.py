@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,9 +99,10 @@ def test_ms_ssim_follows_its_definition_with_scikit_images_parts() -> None:
         values = []
         for c in range(3):
             pair = (x[0, c].numpy(), y[0, c].numpy())
-            options = {"data_range": 255, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+            options: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
             # K1 so large that the luminance term is 1 leaves contrast and structure
-            values.append(structural_similarity(*pair, **options, **({} if scale == 4 else {"K1": 1e6})))
+            options |= {} if scale == 4 else {"K1": 1e6}
+            values.append(structural_similarity(pair[0], pair[1], data_range=255, **options))
         expected *= np.mean(values) ** weight
         x, y = (torch.nn.functional.avg_pool2d(t, 2) for t in (x, y))
     assert float(ms_ssim(a, b)) == pytest.approx(expected, rel=1e-6)

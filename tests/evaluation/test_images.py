@@ -11,27 +11,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import TinyClassifier
 from torch import Tensor, nn
 
+from nsbgan_infer.classifiers.base import ClassifierInfo
 from nsbgan_infer.cli.main import cli, exit_code
 from nsbgan_infer.errors import CheckpointError, ImageFileError, NsbError, UnknownNameError, UsageError
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.evaluation.images import Gathered, check_measures, evaluate_images, gather, load_judges
 from nsbgan_infer.evaluation.pictures import PictureSet, made_pictures, open_pictures
 from nsbgan_infer.evaluation.references import load_reference, make_reference, save_reference
 
+COVERS = ["cli.evaluate", "cli.evaluate_images", "evaluation.pictures", "evaluation.references"]
 
-class TinyJudge(nn.Module):
-    """12 features: the means of a 2 x 2 grid of each colour; as logits, ten times these."""
-
-    info = ClassifierInfo("tiny", 12, "area-2", "none")
-
-    def forward(self, pictures: Tensor) -> Scores:
-        features = nn.functional.adaptive_avg_pool2d(pictures, 2).flatten(1)
-        return Scores(features, features * 10)
-
-
-JUDGES = {"inception": TinyJudge(), "lite0": TinyJudge(), "lite2": TinyJudge()}
+JUDGES = {"inception": TinyClassifier(), "lite0": TinyClassifier(), "lite2": TinyClassifier()}
 ALL = ["fid", "is", "kid", "pr", "fd-lite0", "is-lite0", "fd-lite2", "is-lite2", "share-lite0", "swd", "ms-ssim"]
 
 
@@ -70,14 +62,14 @@ def test_every_measure_prints_its_numbers_of_pictures() -> None:
 
 def test_a_share_is_counted_among_the_classes_that_could_have_been_asked_for() -> None:
     p = pictures(30, 9)
-    logits = TinyJudge()((p * 255).round() / 255).logits  # (30, 12)
+    logits = TinyClassifier()(p).logits  # (30, 1000)
     asked = tuple(i % 3 for i in range(30))
     of_three = made_pictures("set", asked, lambda batch: torch.split(p, batch))
     expected = (logits[:, :3].argmax(1) == torch.tensor(asked)).float().mean()
     row = run(of_three, None, ["share-lite0"])["share-lite0"]
     assert row == {"value": pytest.approx(float(expected)), "among": 3, "n_fake": 30}
     of_twelve = replace(of_three, drawn_from=tuple(range(12)))
-    expected = (logits.argmax(1) == torch.tensor(asked)).float().mean()
+    expected = (logits[:, :12].argmax(1) == torch.tensor(asked)).float().mean()
     row = run(of_twelve, None, ["share-lite0"])["share-lite0"]
     assert row == {"value": pytest.approx(float(expected)), "among": 12, "n_fake": 30}
 
@@ -129,9 +121,9 @@ def test_every_kind_of_source_gives_the_same_figures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sink", ["folder", "tar", "npz"])
 def test_a_runs_manifest_is_a_source(tmp_path: Path, sink: str) -> None:
-    from nsbgan_infer.runs import Plan
-    from nsbgan_infer.runs import run as run_plan
-    from nsbgan_infer.sinks import Encoding
+    from nsbgan_infer.bulk.plan import Plan
+    from nsbgan_infer.bulk.run import run as run_plan
+    from nsbgan_infer.bulk.sinks import Encoding
 
     p = (pictures(4, 8, size=32) * 255).round() / 255
     plan = Plan(classes=(207, 208), count=4, resolution=32, batch_size=2, encoding=Encoding(sink=sink))  # type: ignore[arg-type]
@@ -176,7 +168,7 @@ def test_references_give_the_same_distance_and_refuse_another_rule(tmp_path: Pat
         assert report.values[measure]["value"] == pytest.approx(expected[measure]["value"], rel=1e-9)
         assert report.values[measure]["n_real"] == 24
 
-    other = TinyJudge()
+    other = TinyClassifier()
     other.info = ClassifierInfo("tiny", 12, "area-3", "none")
     with pytest.raises(UsageError, match="another resize rule"):
         evaluate_images(fake, reference, ["fd-lite0"], {"lite0": other}, allow_small=True)
@@ -229,7 +221,7 @@ def call(*arguments: str) -> int:
 def test_command_reports_in_json_and_keeps_a_reference(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nsbgan_infer.evaluation.images.load_lite0", TinyJudge)
+    monkeypatch.setattr("nsbgan_infer.evaluation.images.load_lite0", TinyClassifier)
     fake, real = write(tmp_path / "fake", pictures(3, 1)), write(tmp_path / "real", pictures(4, 2))
     common = ["--fake", str(fake), "--measures", "fd-lite0", "--allow-small", "--json"]
     assert call(*common, "--real", str(real), "--save-reference", str(tmp_path / "ref.safetensors")) == 0

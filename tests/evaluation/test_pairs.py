@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 from nsbgan_infer.cli.main import cli, exit_code
-from nsbgan_infer.components import save_component
+from nsbgan_infer.datasets import open_source
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.decoders.photo import PhotoConfig, PhotoDecoder
 from nsbgan_infer.encoders.resize import shrink
 from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.evaluation.pairs import evaluate_pairs, open_pairs
 from nsbgan_infer.evaluation.reconstruction import evaluate_decoder
-from nsbgan_infer.sources import open_source
+from nsbgan_infer.storage.components import save_component
 
 
 def call(*arguments: str) -> int:

@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torch import Tensor, nn
+from tiny import TinyClassifier
+from torch import Tensor
 
+from nsbgan_infer.datasets import ImageSource, open_source
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
 from nsbgan_infer.evaluation import reconstruction
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.evaluation.reconstruction import evaluate_decoder, luma, psnr, reconstruct, ssim, y_scores
-from nsbgan_infer.sources import ImageSource, open_source
 
 
 class Spy:
@@ -132,20 +132,10 @@ def test_nan_is_an_error_that_names_the_decoder() -> None:
         reconstruct(Spy(make_iwt().info, gain=float("nan")), picture(32, 32, 1)[None])
 
 
-class TinyJudge(nn.Module):
-    """A classifier whose 12 features are the means of a 2 x 2 grid of each colour."""
-
-    info = ClassifierInfo("tiny", 12, "area-2", "none")
-
-    def forward(self, pictures: Tensor) -> Scores:
-        features = nn.functional.adaptive_avg_pool2d(pictures, 2).flatten(1)
-        return Scores(features, features)
-
-
 def test_frechet_distances_come_with_enough_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconstruction, "FD_LEAST", 3)
-    monkeypatch.setattr(reconstruction, "load_lite0", TinyJudge)
-    monkeypatch.setattr(reconstruction, "load_lite2", TinyJudge)
+    monkeypatch.setattr(reconstruction, "load_lite0", TinyClassifier)
+    monkeypatch.setattr(reconstruction, "load_lite2", TinyClassifier)
     source = source_of(tmp_path, [picture(32, 32, i) for i in range(4)])
     good = evaluate_decoder(make_iwt(), source)
     bad = evaluate_decoder(Spy(make_iwt().info, gain=0.3), source)

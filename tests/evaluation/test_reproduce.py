@@ -9,30 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import CLASSES, ship_tiny_weights
-from torch import Tensor, nn
+from tiny import CLASSES, TinyClassifier, ship_tiny_weights
 
 from nsbgan_infer.cli.main import cli, exit_code
 from nsbgan_infer.evaluation import cost
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.evaluation.reproduce import Options, reproduce_table
 from nsbgan_infer.evaluation.tables import MAX, MIN, TABLES, find_table
 from nsbgan_infer.latents import draw_latents
 
-
-class TinyJudge(nn.Module):
-    """12 features of the colours, and 1000 logits from a fixed random mix of them."""
-
-    info = ClassifierInfo("tiny", 12, "area-2", "none")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix = 2 * torch.randn(12, 1000, generator=torch.Generator().manual_seed(0))
-
-    def forward(self, pictures: Tensor) -> Scores:
-        features = nn.functional.adaptive_avg_pool2d(pictures, 2).flatten(1)
-        return Scores(features, features @ self.mix)
+COVERS = ["cli.reproduce", "evaluation.cost"]
 
 
 @pytest.fixture
@@ -48,7 +34,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("nsbgan_infer.evaluation.images.load_lite0", TinyJudge)
+    monkeypatch.setattr("nsbgan_infer.evaluation.images.load_lite0", TinyClassifier)
     return ship_tiny_weights(tmp_path / "weights", monkeypatch)
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from tiny import CLASSES, ship_tiny_weights, tiny_pipeline
-from torch import Tensor, nn
+from tiny import CLASSES, TinyClassifier, ship_tiny_weights, tiny_pipeline
+from torch import Tensor
 
 from nsbgan_infer.cli.main import cli, exit_code
 from nsbgan_infer.engines import placed
 from nsbgan_infer.errors import UnknownNameError, UsageError
-from nsbgan_infer.evaluation.features import ClassifierInfo, Scores
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
+from nsbgan_infer.evaluation.judged_cache import Judges, Studio
 from nsbgan_infer.evaluation.plots import label, plot_sweeps
-from nsbgan_infer.evaluation.studio import Judges, Studio
 from nsbgan_infer.evaluation.sweep import Point, Real, Sweep, sweep
 from nsbgan_infer.evaluation.tables import (
     MAX,
@@ -30,35 +30,20 @@ from nsbgan_infer.evaluation.tables import (
 )
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries
-from nsbgan_infer.samplers.rejection import Rule, Wish, reject
+from nsbgan_infer.rejection import Rule, Wish, reject
 
-
-class CountingJudge(nn.Module):
-    """12 features of the colours, and 1000 logits from a fixed random mix of them; counts its pictures."""
-
-    info = ClassifierInfo("counting", 12, "area-2", "none")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix = 2 * torch.randn(12, 1000, generator=torch.Generator().manual_seed(0))
-        self.seen = 0
-
-    def forward(self, pictures: Tensor) -> Scores:
-        self.seen += len(pictures)
-        features = nn.functional.adaptive_avg_pool2d(pictures, 2).flatten(1)
-        return Scores(features, features @ self.mix)
-
+COVERS = ["cli.evaluate_sweep", "evaluation.judged_cache", "evaluation.plots", "evaluation.tables"]
 
 WISHES = [Wish(c, s) for c in CLASSES for s in range(6)]
 REAL = Real("reals", 50, torch.full((12,), 0.5, dtype=torch.float64), 0.01 * torch.eye(12, dtype=torch.float64))
 
 
-def studio(folder: Path, judge: CountingJudge, batch: int = 4) -> Studio:
+def studio(folder: Path, judge: TinyClassifier, batch: int = 4) -> Studio:
     return Studio(tiny_pipeline(), Judges("lite0", "FD-lite0", judge, judge), folder, resolution=64, batch=batch)
 
 
 def test_points_follow_the_definitions(tmp_path: Path) -> None:
-    judge = CountingJudge()
+    judge = TinyClassifier()
     found = sweep(studio(tmp_path, judge), WISHES, REAL, truncations=(0.3, 1.0), thresholds=(0.3, 0.6), max_tries=3)
     assert [(p.truncation, p.threshold) for p in found.points[:2]] == [(0.3, None), (1.0, None)]
     best = min(found.points[:2], key=lambda p: p.fd).truncation
@@ -78,7 +63,7 @@ def test_points_follow_the_definitions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["label", "max"])
 def test_thresholds_of_one_pool_equal_separate_rejection(tmp_path: Path, mode: str) -> None:
-    judge, tries = CountingJudge(), 4
+    judge, tries = TinyClassifier(), 4
     line = studio(tmp_path, judge)
     found = sweep(line, WISHES, REAL, truncations=(1.0,), thresholds=(0.8, 0.5), mode=mode, max_tries=tries)
 
@@ -98,11 +83,11 @@ def test_thresholds_of_one_pool_equal_separate_rejection(tmp_path: Path, mode: s
 
 
 def test_a_second_run_judges_nothing_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nsbgan_infer.evaluation.studio.CHUNK", 5)
-    judge = CountingJudge()
+    monkeypatch.setattr("nsbgan_infer.evaluation.judged_cache.CHUNK", 5)
+    judge = TinyClassifier()
     first = sweep(studio(tmp_path, judge), WISHES, REAL, truncations=(0.5,), thresholds=(0.5,))
     assert judge.seen >= len(WISHES)
-    again = CountingJudge()
+    again = TinyClassifier()
     assert sweep(studio(tmp_path, again), WISHES, REAL, truncations=(0.5,), thresholds=(0.5,)) == first
     assert again.seen == 0
     victim = sorted(tmp_path.glob("*.safetensors"))[0]
@@ -112,7 +97,7 @@ def test_a_second_run_judges_nothing_and_gives_the_same(tmp_path: Path, monkeypa
 
 
 def test_what_decides_the_pictures_decides_the_file(tmp_path: Path) -> None:
-    judge = CountingJudge()
+    judge = TinyClassifier()
     line = studio(tmp_path, judge)
     keys = {line._key(WISHES, 0.5), line._key(WISHES, 0.6), line._key(WISHES[:3], 0.5)}
     other = Studio(line.pipeline, line.judges, tmp_path, resolution=128)
@@ -126,7 +111,7 @@ def test_what_decides_the_pictures_decides_the_file(tmp_path: Path) -> None:
 
 
 def test_the_share_is_told_by_the_judge_that_did_not_choose(tmp_path: Path) -> None:
-    chooser, other = CountingJudge(), CountingJudge()
+    chooser, other = TinyClassifier(), TinyClassifier()
     other.mix = other.mix.flip(1)
     line = Studio(tiny_pipeline(), Judges("lite2", "FD-lite2", other, chooser), tmp_path, resolution=64)
     found = line.judged(WISHES, 1.0)
@@ -138,7 +123,7 @@ def test_the_share_is_told_by_the_judge_that_did_not_choose(tmp_path: Path) -> N
 
 def test_an_engine_gives_the_same_figures_and_files_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    judge = CountingJudge()
+    judge = TinyClassifier()
     plain = studio(tmp_path, judge)
     fast = Studio(
         placed(tiny_pipeline(), torch.device("cpu"), torch.float32, "openvino"), plain.judges, tmp_path, resolution=64
@@ -148,11 +133,17 @@ def test_an_engine_gives_the_same_figures_and_files_of_its_own(tmp_path: Path) -
 
 
 def test_sweeps_that_cannot_work_are_refused_before_any_picture(tmp_path: Path) -> None:
-    judge = CountingJudge()
+    judge = TinyClassifier()
     line = studio(tmp_path, judge)
-    for options in ({"truncations": ()}, {"thresholds": (1.5,)}, {"mode": "best"}, {"max_tries": 0}):
+    refused: tuple[dict[str, Any], ...] = (
+        {"truncations": ()},
+        {"thresholds": (1.5,)},
+        {"mode": "best"},
+        {"max_tries": 0},
+    )
+    for options in refused:
         with pytest.raises(UsageError):
-            sweep(line, WISHES, REAL, **options)  # type: ignore[arg-type]
+            sweep(line, WISHES, REAL, **options)
     assert judge.seen == 0
 
 
@@ -206,7 +197,7 @@ def test_the_command_writes_table_json_and_plot(
 ) -> None:
     pytest.importorskip("matplotlib")
     ship_tiny_weights(tmp_path / "weights", monkeypatch)
-    monkeypatch.setattr("nsbgan_infer.evaluation.images.load_lite0", CountingJudge)
+    monkeypatch.setattr("nsbgan_infer.evaluation.images.load_lite0", TinyClassifier)
     real = tmp_path / "real"
     real.mkdir()
     for i in range(3):

@@ -20,6 +20,8 @@ from nsbgan_infer.photos.resizing import resize
 from nsbgan_infer.photos.writing import on_white
 from nsbgan_infer.registry import entries, load_decoder
 
+COVERS = ["photos.alpha", "photos.resizing"]
+
 
 def disc(depth: int = 8) -> Photo:
     """An opaque disc of (230, 120, 20) on transparent black, smooth at its rim."""

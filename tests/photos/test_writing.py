@@ -16,6 +16,7 @@ from nsbgan_infer.photos import Photo, encode_photo, enlarge, open_photo, save_p
 from nsbgan_infer.photos.exif import is_own_result
 from nsbgan_infer.photos.writing import FORMATS, PhotoFormat, check_size, lost_in
 
+COVERS = ["photos.exif"]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ALL: list[PhotoFormat] = list(FORMATS)
 

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsbgan_infer.components import load_component
 from nsbgan_infer.convert import convert_checkpoint
 from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
 from nsbgan_infer.errors import NsbError
+from nsbgan_infer.storage.components import load_component
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["zip", "legacy"])

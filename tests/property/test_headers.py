@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsbgan_infer.components import component_config, load_component, parse_config, save_component
 from nsbgan_infer.errors import CheckpointError, NsbError, UnknownNameError
-from nsbgan_infer.files import read_json
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
+from nsbgan_infer.storage.components import component_config, load_component, parse_config, save_component
+from nsbgan_infer.storage.files import read_json
 
 CONFIG = StyleGAN2Config(channels=(2,), style_dim=2, mapping_layers=1)
 

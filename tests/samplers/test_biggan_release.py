@@ -18,22 +18,23 @@ from local_server import LocalServer, serve
 from safetensors import safe_open
 from wheel_weights import random_biggan, random_inputs, wheel_config, wheel_model
 
-from nsbgan_infer import hub
 from nsbgan_infer.errors import CheckpointError, OfflineError, UnknownNameError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.registry import load_sampler
 from nsbgan_infer.samplers.biggan import BigGANConfig, BigGANDeep, with_hf_compat
 from nsbgan_infer.samplers.biggan_checkpoint import convert_biggan, wheel_shapes
+from nsbgan_infer.samplers.biggan_fetch import fetch_released, load_released
 from nsbgan_infer.samplers.biggan_release import (
     TENSOR_BYTES,
     can_fetch,
     converted_folder,
-    fetch_released,
     is_cached,
     is_wheel_layout,
-    load_released,
     release,
 )
+from nsbgan_infer.storage import hub
+
+COVERS = ["samplers.biggan_checkpoint", "samplers.biggan_fetch"]
 
 NARROW = 8
 NAME = "biggan-deep-128"

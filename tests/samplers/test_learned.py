@@ -11,11 +11,19 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsbgan_infer.components import build_component, component_config, load_component, parse_config, save_component
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.latents import Latents, draw_latents
 from nsbgan_infer.samplers.learned import CodePrior, LearnedConfig, LearnedSampler, denormalised, normalised
 from nsbgan_infer.samplers.resnets import Attention, ConditionalNorm, ResNetGenerator
+from nsbgan_infer.storage.components import (
+    build_component,
+    component_config,
+    load_component,
+    parse_config,
+    save_component,
+)
+
+COVERS = ["samplers.base", "samplers.lean", "samplers.resnets"]
 
 CLASSES = (5, 207, 999)
 FORMS: dict[str, dict[str, Any]] = {
@@ -145,9 +153,9 @@ def test_the_prior_blends_codes_and_truncation_shrinks_the_rest() -> None:
 def test_batch_norm_gain_is_one_plus_a_linear_map() -> None:
     norm = ConditionalNorm(3, 2).eval()
     x, condition = torch.randn(2, 3, 4, 4), torch.randn(2, 2)
-    norm.norm.running_mean.normal_()  # type: ignore[union-attr, operator]
-    norm.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
-    mean, variance = (t.view(1, 3, 1, 1) for t in (norm.norm.running_mean, norm.norm.running_var))  # type: ignore[union-attr, operator]
+    norm.norm.running_mean.normal_()  # type: ignore[union-attr]
+    norm.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    mean, variance = (t.view(1, 3, 1, 1) for t in (norm.norm.running_mean, norm.norm.running_var))  # type: ignore[union-attr]
     gain = 1 + condition @ norm.gain.weight.t()
     bias = condition @ norm.bias.weight.t()
     expected = (x - mean) / (variance + 1e-5).sqrt() * gain[..., None, None] + bias[..., None, None]

@@ -11,13 +11,13 @@ from click.testing import CliRunner
 from hostile import TRAVERSAL, bomb_png, text_bomb_png
 
 from nsbgan_infer import registry
-from nsbgan_infer.components import save_component
+from nsbgan_infer.datasets import check_images, decode_image, open_source
 from nsbgan_infer.errors import CheckpointError, ImageFileError, NsbError
 from nsbgan_infer.images import open_image, read_recipe
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.registry import shipped_file
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
-from nsbgan_infer.sources import check_images, decode_image, open_source
+from nsbgan_infer.storage.components import save_component
 
 
 @pytest.fixture

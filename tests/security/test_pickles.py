@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from hostile import PICKLES
 
 import nsbgan_infer
-from nsbgan_infer.components import component_config, load_component, read_tensors
 from nsbgan_infer.convert import convert_checkpoint
 from nsbgan_infer.errors import NsbError
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.registry import load_decoder, load_sampler
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
+from nsbgan_infer.storage.components import component_config, load_component, read_tensors
 
 CONFIG = component_config(StyleGAN2(StyleGAN2Config(channels=(4,), style_dim=4, mapping_layers=1)))
 
@@ -68,13 +68,13 @@ def resume_training(path: Path) -> Any:
 
 
 def read_classifier(path: Path) -> Any:
-    from nsbgan_infer.evaluation.features import safe_state_dict
+    from nsbgan_infer.storage.checkpoints import safe_state_dict
 
     return safe_state_dict(path)
 
 
 def read_perceptual(path: Path) -> Any:
-    from nsbgan_infer.training.perceptual import make_perceptual
+    from nsbgan_infer.training.decoders.perceptual import make_perceptual
 
     return make_perceptual("vgg19", str(path))
 
@@ -102,6 +102,8 @@ ENTRANCES: dict[str, tuple[Callable[[Path, bytes], Path], Callable[[Path], Any]]
     "load_sampler, folder": (as_component, lambda p: load_sampler(str(p))),
     "load_sampler, the wheel's folder": (as_wheel_folder, lambda p: load_sampler(str(p))),
     "convert, .pth": (as_file(".pth"), lambda p: convert_checkpoint(p, p.parent / "out")),
+    "convert, .pkl": (as_file(".pkl"), lambda p: convert_checkpoint(p, p.parent / "out")),
+    "load_sampler, .pkl": (as_file(".pkl"), lambda p: load_sampler(str(p))),
     "convert, .bin": (as_file(".bin"), lambda p: convert_checkpoint(p, p.parent / "out.safetensors")),
     "convert, .safetensors": (as_file(".safetensors"), lambda p: convert_checkpoint(p, p.parent / "out")),
     "convert, the wheel's folder": (as_wheel_folder, lambda p: convert_checkpoint(p, p.parent / "out")),
@@ -138,7 +140,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".bin", ".safetensors", ".png"])
+@pytest.mark.parametrize("suffix", [".pth", ".bin", ".pkl", ".safetensors", ".png"])
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(c[:1] + c[-4:-3]))
 def test_the_command_refuses_it_with_exit_code_2(
     command: tuple[str, ...], suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,8 @@ from nsbgan_infer.training.overrides import apply_overrides, read_overrides
 from nsbgan_infer.training.run_folder import CHECKPOINT
 from nsbgan_infer.training.schedules import Schedule
 
+COVERS = ["training.optimisers", "training.overrides", "training.run_folder", "training.schedules"]
+
 
 @dataclass(frozen=True)
 class Record:
@@ -140,7 +142,7 @@ def test_step_generators_differ(seed: int, step: int, stream: int) -> None:
 
 
 def test_ema_follows_parameters_and_copies_counters() -> None:
-    model = nn.BatchNorm1d(2)
+    model: Any = nn.BatchNorm1d(2)
     ema = Ema(model, 0.5)
     for _ in range(40):
         with torch.no_grad():

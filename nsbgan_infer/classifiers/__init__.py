@@ -1,0 +1,1 @@
+"""Classifiers: pictures (B, 3, H, W) -> pooled features and class probabilities."""

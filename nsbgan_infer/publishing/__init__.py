@@ -1,0 +1,1 @@
+"""What is shown of weights: model cards, sample sheets, and what a repository of the Hub holds."""

@@ -1,0 +1,347 @@
+"""Everything with weights: config + safetensors, saved whole, loaded strictly. The only place that reads weights.
+
+A component is saved as a folder (`config.json` + `model.safetensors`) or as one `.safetensors` file that carries the
+same configuration in its header. Loading reads the header first, builds the network without memory, compares every
+name and shape, and only then reads tensors: a malformed file costs nothing and says what differs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, is_dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from nsbgan_infer.errors import CheckpointError, UsageError, WorkError, unknown_name
+from nsbgan_infer.storage.files import atomic_path, read_json, sha256_of, writable_folder, write_json
+
+ARCHITECTURES = {
+    "srresnet": "nsbgan_infer.decoders.srresnet:SRResNet",
+    "subband": "nsbgan_infer.decoders.subband:SubbandDecoder",
+    "rrdb": "nsbgan_infer.decoders.rrdb:RRDB",
+    "photo": "nsbgan_infer.decoders.photo:PhotoDecoder",
+    "unet-w": "nsbgan_infer.decoders.unet_w:UNetW",
+    "unet-p": "nsbgan_infer.decoders.unet_p:UNetP",
+    "biggan-deep": "nsbgan_infer.samplers.biggan:BigGANDeep",
+    "biggan-family": "nsbgan_infer.samplers.biggan_family:BigGANFamily",
+    "learned": "nsbgan_infer.samplers.learned:LearnedSampler",
+    "r3gan": "nsbgan_infer.samplers.r3gan:R3GAN",
+    "stylegan2": "nsbgan_infer.samplers.stylegan2:StyleGAN2",
+}
+HEADER_LIMIT = 16 << 20
+INTEGER_LIMIT = 1 << 14  # widths and counts in configurations stay far below; a hostile one must not build for hours
+CONFIG_KEY = "nsbgan_config"
+FLOATS = ("F64", "F32", "F16", "BF16")
+INTEGERS = ("I64", "I32", "I16", "I8", "U8", "BOOL")
+
+
+class Component(nn.Module):
+    """A network with a frozen dataclass as its configuration.
+
+    Subclasses set `kind` (sampler | decoder), `arch` (a key of ARCHITECTURES) and `Config`, take one argument, the
+    configuration, and must be constructible under `torch.device("meta")`: every tensor that matters is a parameter or
+    a persistent buffer, so that loading fills all of them.
+    """
+
+    kind: ClassVar[str]
+    arch: ClassVar[str]
+    Config: ClassVar[type[Any]]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.weights_file: Path | None = None  # set by load_component
+
+
+C = TypeVar("C", bound=Component)
+
+
+def component_config(component: Component) -> dict[str, Any]:
+    """The configuration as it is written to `config.json`: `kind`, `arch` and the fields."""
+    return {"kind": component.kind, "arch": component.arch, **asdict(component.config)}
+
+
+def build_component(config: Mapping[str, Any], *, where: str = "config") -> Component:
+    """The network described by `config` (as `component_config` returns it), with its initial weights.
+
+    Raises CheckpointError for unknown keys or values, UnknownNameError for an unknown architecture.
+    """
+    rest = dict(config)
+    rest.pop("kind", None)
+    arch = str(rest.pop("arch", None))
+    if arch not in ARCHITECTURES:
+        raise unknown_name("architecture", arch, ARCHITECTURES)
+    module, _, name = ARCHITECTURES[arch].partition(":")
+    cls: type[Component] = getattr(import_module(module), name)
+    settings = parse_config(cls.Config, rest, where=where)
+    try:
+        return cls(settings)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{where} does not describe a {cls.__name__} that can be built: {reason}.") from error
+
+
+@contextmanager
+def empty_weights() -> Iterator[None]:
+    """Networks built in this context have shapes but no memory and no initial weights: these are about to be loaded."""
+    with torch.device("meta"), _NoInitialWeights():
+        yield
+
+
+SCALING = ("__truediv__", "div", "__mul__", "__rmul__", "mul", "normalize")
+
+
+class _NoInitialWeights(TorchFunctionMode):
+    """Leaves out what fills tensors with random numbers or scales them.
+
+    The numbers would be thrown away, and the first of these operations on the device "meta" imports torch's compiler,
+    which takes over a second.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        if func in (torch.randn, torch.rand):
+            return torch.empty(*args, **{k: v for k, v in kwargs.items() if k != "generator"})
+        if getattr(func, "__name__", "") in SCALING and not any(isinstance(a, Tensor) for a in args[1:]):
+            return args[0]
+        return func(*args, **kwargs)
+
+
+def parse_config(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
+    """`values` as the frozen dataclass `cls`: unknown keys are refused with the nearest name, values of another type
+    than the field's too; lists become tuples. Raises CheckpointError."""
+    assert is_dataclass(cls)
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cls)}
+    for key in values:
+        if key not in known:
+            raise CheckpointError(str(unknown_name(f"setting in {where}", key, known)))
+    frozen = {k: _freeze(v) for k, v in values.items()}
+    for key, value in frozen.items():
+        if not _fits(value, hints[key]):
+            raise CheckpointError(f"{where} gives {key} as {str(value)[:80]!r}, which is not what belongs there.")
+    try:
+        return cls(**frozen)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{where} does not describe a {cls.__qualname__}: {error}.") from error
+
+
+def save_component(
+    component: Component,
+    path: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    info: Mapping[str, str] | None = None,
+) -> Path:
+    """Save to `path`: one file if it ends in `.safetensors`, else a folder. Returns the path of the weights file.
+
+    `dtype` converts floating-point tensors (weights that ship are fp16); `info` goes into the header (trained_on,
+    licence, ...). Both files are written whole or not at all. Raises UsageError where nothing can be written or `dtype`
+    cannot hold a weight, WorkError where writing fails.
+    """
+    config = component_config(component)
+    single = path.suffix == ".safetensors"
+    target = path if single else path / "model.safetensors"
+    tensors = {k: _storable(v, dtype, k) for k, v in component.state_dict().items()}
+    metadata = {**(info or {}), "format": "pt", CONFIG_KEY: json.dumps(config)}
+    writable_folder(path.parent if single else path)
+    with atomic_path(target) as part:
+        try:
+            save_file(tensors, part, metadata=metadata)
+        except SafetensorError as error:  # how the library reports a full disk
+            raise WorkError(f"Cannot write {target}: {error}.") from error
+    if not single:
+        write_json(path / "config.json", config)
+    return target
+
+
+def load_component(path: Path, *, kind: str | None = None, name: str | None = None) -> Component:
+    """Load a folder or a `.safetensors` file: strictly, in fp32, in eval mode, without gradients.
+
+    `kind` (sampler | decoder) refuses a component of another kind. Raises CheckpointError with one sentence for
+    everything that can be wrong with the files.
+    """
+    component = outline_component(path, kind=kind, name=name)
+    assert component.weights_file is not None
+    component.load_state_dict(read_tensors(component.weights_file), strict=True, assign=True)
+    return component.float().eval().requires_grad_(False)
+
+
+def outline_component(path: Path, *, kind: str | None = None, name: str | None = None) -> Component:
+    """What `load_component` would return, checked in the same way but on the `meta` device: no weights are read."""
+    label = name or path.name
+    file, config = _locate(path)
+    header = read_header(file)
+    config = config or header_config(header, file)
+    with empty_weights():
+        component = build_component(config, where=str(file if file == path else path / "config.json"))
+    if kind and component.kind != kind:
+        raise CheckpointError(f"{label} is a {component.kind}, but a {kind} is wanted here.")
+    check_tensors(header, component.state_dict(), label=label)
+    _check_same_config(component, header, path)
+    component.weights_file = file
+    return component.eval().requires_grad_(False)
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file: name -> dtype, shape, offsets, and `__metadata__`.
+
+    Raises CheckpointError for a file that is too short, has an absurd header, or whose offsets leave the file.
+    """
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as f:
+            start = f.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            if length > min(HEADER_LIMIT, size - 8):
+                raise CheckpointError(
+                    f"{file} is not a safetensors file: "
+                    f"if it is a .bin, .pth, .pt or .pkl, run `nsbgan convert {file.name} OUT` first."
+                )
+            header = json.loads(f.read(length))
+        with safe_open(file, framework="pt"):
+            pass  # the library's own check of offsets and of the file's length
+    except OSError as error:
+        raise CheckpointError(f"Cannot read the weights {file}: {error.strerror or error}.") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}): fetch or save it again.") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{file} is damaged (its header is no table): fetch or save it again.")
+    return header
+
+
+def check_tensors(header: Mapping[str, Any], wanted: Mapping[str, Tensor], *, label: str) -> None:
+    """Compare the names, shapes and kinds of number in `header` with `wanted`.
+
+    Raises CheckpointError with the first five differences. `header` maps a name to `shape` and `dtype` as safetensors
+    write them; floating-point tensors of any precision stand for each other. A missing `dtype` is not compared.
+    """
+    have = {k: tuple(v.get("shape", ())) for k, v in header.items() if k != "__metadata__"}
+    differences = [f"missing {k}" for k in wanted if k not in have]
+    differences += [f"unexpected {k}" for k in have if k not in wanted]
+    differences += [
+        f"{k} is {list(have[k])} instead of {list(v.shape)}"
+        for k, v in wanted.items()
+        if k in have and have[k] != tuple(v.shape)
+    ]
+    differences += [
+        f"{k} holds {header[k]['dtype']} numbers"
+        for k, v in wanted.items()
+        if "dtype" in header.get(k, {}) and header[k]["dtype"] not in (FLOATS if v.is_floating_point() else INTEGERS)
+    ]
+    if differences:
+        more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise CheckpointError(
+            f"The weights of {label} do not fit their configuration: {'; '.join(differences[:5])}{more}. "
+            "Look at both with `nsbgan inspect`."
+        )
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, floating-point ones as fp32."""
+    try:
+        with safe_open(file, framework="pt") as f:
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - safe_open is no mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}): fetch or save it again.") from error
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def _locate(path: Path) -> tuple[Path, dict[str, Any] | None]:
+    if path.is_dir():
+        if not (path / "model.safetensors").is_file():
+            raise CheckpointError(f"{path} is no saved component: it holds no model.safetensors.")
+        return path / "model.safetensors", read_json(path / "config.json")
+    if not path.exists():
+        raise CheckpointError(f"No such weights: {path}. See `nsbgan models` for those that are known.")
+    return path, None
+
+
+def _check_same_config(component: Component, header: Mapping[str, Any], path: Path) -> None:
+    """The header of a folder's weights repeats its config.json: refuse a folder whose halves were written apart."""
+    if not path.is_dir() or CONFIG_KEY not in header.get("__metadata__", {}):
+        return
+    with empty_weights():
+        other = build_component(header_config(header, path / "model.safetensors"), where="the header of the weights")
+    if component_config(other) != component_config(component):
+        raise CheckpointError(
+            f"{path}/config.json and the header of its model.safetensors differ: the folder was changed or only half "
+            "written. Save or fetch it again."
+        )
+
+
+def header_config(header: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The configuration in the header of a single file. Raises CheckpointError if there is none."""
+    try:
+        config = json.loads(header["__metadata__"][CONFIG_KEY])
+    except (KeyError, TypeError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{file} carries no nsbgan configuration: give its folder with config.json, run `nsbgan convert "
+            f"{file.name} OUT` if another program wrote it, or for a foreign upscaler write spandrel:{file.name}."
+        )
+    return config
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(_freeze(v) for v in value) if isinstance(value, list) else value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON (lists already tuples) is of the type that a configuration's field declares."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in arguments)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, a) for a in arguments)
+    if origin is tuple and isinstance(value, tuple):
+        each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(each) == len(value) and all(_fits(v, a) for v, a in zip(value, each, strict=True))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= INTEGER_LIMIT
+    return isinstance(value, origin or hint)
+
+
+def _storable(tensor: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
+    stored = tensor.detach().to("cpu", dtype if dtype and tensor.is_floating_point() else tensor.dtype)
+    if stored.dtype != tensor.dtype and torch.isinf(stored).any() and not torch.isinf(tensor).any():
+        raise UsageError(f"{name} has numbers that {stored.dtype} cannot hold: save in fp32 or bf16.")
+    return stored.contiguous().clone()
+
+
+def weights_sha256(component: object) -> str | None:
+    """The SHA-256 of the file that a component was loaded from, None for one without a file.
+
+    Of a converted checkpoint it is that of the original, since another machine may fold it with other last digits.
+    """
+    file = getattr(component, "weights_file", None)
+    return _sha256_once(file, file.stat().st_mtime_ns) if isinstance(file, Path) and file.is_file() else None
+
+
+@cache
+def _sha256_once(file: Path, _changed: int) -> str:
+    if file.suffix == ".safetensors":
+        original = (read_header(file).get("__metadata__") or {}).get("source_sha256")
+        if isinstance(original, str) and re.fullmatch(r"[0-9a-f]{64}", original):
+            return original
+    return sha256_of(file)

@@ -1,0 +1,232 @@
+"""Trains decoders: the adversarial stage, which makes `esrgan-w`, `esrgan-p` and `subband-w-sharp` from the decoders of
+the L1 stage (paper section 3.3, equation 9, C.2; spec 3.4 to 3.6).
+
+Decoder: 1e-2 L1 + 1.0 perceptual + 5e-3 relativistic average GAN; the discriminator learns in every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.degradations.world import degradation
+from nsbgan_infer.encoders.reduce import make_reducer
+from nsbgan_infer.errors import CheckpointError, UsageError
+from nsbgan_infer.storage.components import Component, load_component, save_component
+from nsbgan_infer.training.decoders.discriminators import VggDiscriminator
+from nsbgan_infer.training.decoders.l1 import (
+    SHEET_PICTURES,
+    DecoderSettings,
+    make_network,
+    open_batches,
+    save_decoder,
+    write_rows,
+)
+from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
+from nsbgan_infer.training.decoders.pairs import MARGIN, DegradedBatches, Pairs, ReducedBatches
+from nsbgan_infer.training.decoders.perceptual import PerceptualName, make_perceptual
+from nsbgan_infer.training.loop import Ema, autocast, average_gradients, make_accelerator, run_loop
+from nsbgan_infer.training.optimisers import make_optimiser, set_rate
+from nsbgan_infer.training.run_folder import check_record, json_ready
+
+
+@dataclass(frozen=True)
+class AdversarialSettings:
+    """One run of the adversarial stage.
+
+    `decoder` is a run of the L1 stage in every other respect: data, crop, batch, Adam, schedule; its `start` holds the
+    weights to begin with. Then the weights of the three losses, the perceptual distance (`perceptual_file`: VGG-19's
+    weights) and the discriminator's `width`, 64 as published. `lattice_weight` is that of `losses.lattice_loss`, and
+    `shift` moves the window that the perceptual distance sees by 0 to `shift` - 1 pixels, another place each step;
+    the paper has neither (0). `degrade` names what may happen to a window before it is enlarged (see `degradations`;
+    none: it is only made smaller), one of them drawn for each, but for a share of `clean` windows.
+    """
+
+    decoder: DecoderSettings
+    pixel_weight: float = 1e-2
+    perceptual_weight: float = 1.0
+    adversarial_weight: float = 5e-3
+    perceptual: PerceptualName = "lite1"
+    perceptual_file: str = ""
+    width: int = 64
+    lattice_weight: float = 0.0
+    shift: int = 0
+    degrade: tuple[str, ...] = ()
+    clean: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shift <= 2 * self.decoder.crop:
+            raise UsageError(f"shift {self.shift} leaves too little of a window: use 0 to {2 * self.decoder.crop}.")
+        if not self.decoder.start:
+            raise UsageError("The adversarial stage begins with a decoder of the L1 stage: give its folder (start).")
+        for name in self.degrade:
+            degradation(name)
+        if not 0 <= self.clean <= 1:
+            raise UsageError("clean is the share of windows that are only made smaller: a number from 0 to 1.")
+
+    @property
+    def loop(self) -> Any:
+        """The loop's settings, where `run_loop` looks for them."""
+        return self.decoder.loop
+
+
+class AdversarialTask:
+    """The adversarial stage as a `loop.Task`."""
+
+    def __init__(self, settings: AdversarialSettings, accelerator: Any) -> None:
+        self.settings, self.accelerator = settings, accelerator
+        inner = settings.decoder
+        self.network = make_network(inner)
+        decoder = cast(Decoder, self.network)
+        size = inner.crop * decoder.info.scale
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(inner.loop.seed)
+            self.judge: nn.Module = VggDiscriminator(size, width=settings.width)
+        self.distance = make_perceptual(settings.perceptual, settings.perceptual_file)
+        self.pairs = open_pairs(settings, decoder, accelerator)
+        self.next_pair = self.pairs.feed(accelerator.device, inner.workers)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            self.judge = nn.SyncBatchNorm.convert_sync_batchnorm(self.judge)  # type: ignore[no-untyped-call]
+        for part in (self.network, self.judge, self.distance):
+            part.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = make_optimiser(self.network, inner.optimiser, lr=inner.lr, betas=inner.betas)
+        self.judge_optimiser = make_optimiser(self.judge, "adam", lr=inner.lr, betas=inner.betas)
+        self.ema = Ema(self.network, inner.ema) if inner.ema else None
+
+    def step(self, step: int) -> Mapping[str, Tensor | float]:
+        """One update of the decoder, then one of the discriminator, on the batch of `step`."""
+        inner, device = self.settings.decoder, self.accelerator.device
+        rate = inner.schedule.rate(inner.lr, step, inner.loop.steps)
+        set_rate(self.optimiser, rate)
+        set_rate(self.judge_optimiser, rate)
+        low_band, picture = self.next_pair(step)
+        with autocast(device, inner.loop.precision):
+            decoded = self.network(low_band).float()
+            values = self._decoder_update(decoded, picture, step)
+            values |= self._judge_update(decoded.detach(), picture)
+        if self.ema:
+            self.ema.update(self.network)
+        return {**values, "lr": rate}
+
+    def _decoder_update(self, decoded: Tensor, picture: Tensor, step: int) -> dict[str, Tensor | float]:
+        settings = self.settings
+        self.judge.requires_grad_(False)
+        with torch.no_grad():
+            real = self.judge(picture).float()
+        l1 = pixel_loss(decoded, picture, settings.decoder.pixel_loss)
+        perceptual = self.distance(*moved(settings.shift, step, decoded, picture))
+        adversarial = generator_loss(real, self.judge(decoded).float())
+        loss = (
+            settings.pixel_weight * l1
+            + settings.perceptual_weight * perceptual
+            + settings.adversarial_weight * adversarial
+        )
+        values: dict[str, Tensor | float] = {"l1": l1, "perceptual": perceptual, "adversarial": adversarial}
+        if settings.lattice_weight:
+            values["lattice"] = lattice_loss(decoded, picture, cast(Decoder, self.network).info.scale)
+            loss = loss + settings.lattice_weight * values["lattice"]
+        self._update(self.network, self.optimiser, loss)
+        self.judge.requires_grad_(True)
+        return {"loss": loss, **values}
+
+    def _judge_update(self, decoded: Tensor, picture: Tensor) -> dict[str, Tensor | float]:
+        real, fake = self.judge(picture).float(), self.judge(decoded).float()
+        loss = discriminator_loss(real, fake)
+        self._update(self.judge, self.judge_optimiser, loss)
+        return {"judge": loss, "real": real.mean(), "fake": fake.mean()}
+
+    def _update(self, network: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        average_gradients(network.parameters(), self.accelerator)
+        optimiser.step()
+
+    def state(self) -> dict[str, Any]:
+        """Both networks and optimisers, and the running mean."""
+        return {
+            "network": self.network.state_dict(),
+            "judge": self.judge.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "judge_optimiser": self.judge_optimiser.state_dict(),
+            "ema": self.ema.state() if self.ema else None,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+        for name in ("network", "judge", "optimiser", "judge_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        if self.ema:
+            self.ema.load_state(state["ema"])
+
+    def save(self, folder: Path, step: int, sheet: bool) -> None:
+        """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
+        save_decoder(self.network, self.ema, folder)
+        if sheet:
+            pairs = [self.pairs(i) for i in range(-(-SHEET_PICTURES // self.pairs.batch))]
+            low_band, picture = (torch.cat(parts)[:SHEET_PICTURES] for parts in zip(*pairs, strict=True))
+            write_rows(load_component(folder), low_band, picture, folder / "sheets", step)
+
+
+def open_pairs(settings: AdversarialSettings, decoder: Decoder, accelerator: Any) -> Pairs:
+    """The training pairs of this process; all pictures are decoded and checked here.
+
+    Raises UsageError where windows are to be degraded for a decoder that does not read ordinary small pictures.
+    """
+    inner, info = settings.decoder, decoder.info
+    reduce = make_reducer(info.reads, info.scale)
+    size = inner.crop * info.scale
+    if not settings.degrade:
+        return ReducedBatches(open_batches(inner, size, accelerator), reduce)
+    if info.reduction.anchor != "centre":
+        raise UsageError(
+            f"{info.name} reads a {info.reads} low band, and degraded pictures are ordinary ones: leave degrade empty, "
+            "or train a decoder that reads bicubic reductions."
+        )
+    windows = open_batches(inner, size + MARGIN * info.scale, accelerator)
+    return DegradedBatches(windows, info.scale, settings.degrade, settings.clean, reduce)
+
+
+def moved(shift: int, step: int, *pictures: Tensor) -> list[Tensor]:
+    """The same window of each picture (B, 3, S, S) -> (B, 3, S - shift, S - shift), at a place that `step` decides."""
+    if not shift:
+        return list(pictures)
+    side = pictures[0].shape[-1] - shift
+    top, left = step // shift % shift, step % shift
+    return [p[..., top : top + side, left : left + side] for p in pictures]
+
+
+def train_adversarial(settings: AdversarialSettings) -> Component:
+    """Run (or go on with) the adversarial stage; the trained decoder, also saved in the run folder.
+
+    Raises UsageError, ImageFileError or CheckpointError before step 0, NonFiniteError if training diverges.
+    """
+    accelerator = make_accelerator(settings.loop.device)
+    check_record(settings.loop.out, json_ready(settings))  # before all pictures are decoded
+    task = AdversarialTask(settings, accelerator)
+    run_loop(task, settings.loop, settings, accelerator)
+    return load_component(settings.loop.out)
+
+
+def interpolate_weights(a: Path, b: Path, alpha: float, out: Path) -> Component:
+    """The decoder with weights (1 - alpha) * a + alpha * b, saved to `out` (Wang et al. 2018, ESRGAN, section 3.4).
+
+    `a` is usually an L1 decoder, `b` the adversarial one made from it; the result bears b's name. Raises
+    UsageError for an alpha outside [0, 1], CheckpointError for decoders that differ in architecture.
+    """
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"alpha {alpha:g} is out of range: use 0 (the first) to 1 (the second).")
+    first, second = load_component(a, kind="decoder"), load_component(b, kind="decoder")
+    have, want = first.state_dict(), second.state_dict()
+    if first.arch != second.arch or {k: v.shape for k, v in have.items()} != {k: v.shape for k, v in want.items()}:
+        raise CheckpointError(
+            f"{a.name} and {b.name} are decoders of different shape: look at both with `nsbgan inspect`."
+        )
+    second.load_state_dict({k: torch.lerp(have[k], want[k], alpha) for k in want})
+    save_component(second, out)
+    return second

@@ -1,0 +1,212 @@
+"""Trains decoders: the L1 stage (paper section 3.3 and C.2; spec 3.5 and 3.6). The adversarial stage is in
+`adversarial.py` and starts from what this one leaves.
+
+Pictures (B, 3, S, S) in [0, 1] -> the reduction that the decoder reads -> low band (B, 3, S/4, S/4) -> decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from nsbgan_infer.datasets import open_source
+from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.encoders.reduce import Reducer, make_reducer
+from nsbgan_infer.errors import UsageError, unknown_name
+from nsbgan_infer.storage.components import Component, build_component, load_component, save_component
+from nsbgan_infer.training.decoders.losses import PixelLoss, pixel_loss
+from nsbgan_infer.training.decoders.start import start_from
+from nsbgan_infer.training.decoders.windows import CropBatches, feed, load_pictures
+from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, make_accelerator, run_loop
+from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
+from nsbgan_infer.training.run_folder import check_record, json_ready
+from nsbgan_infer.training.schedules import Schedule
+
+SHEET_PICTURES = 8
+
+# name -> configuration of the network (`build_component`)
+NETWORKS: dict[str, dict[str, Any]] = {
+    # 0.75 and 2.5 are the paper's (3, 10) for a gain-free low band (spec 8, row 5)
+    "resnet-w": {"arch": "srresnet", "name": "resnet-w", "basis": "wavelet", "shift": 0.75, "divisor": 2.5},
+    "resnet-p": {"arch": "srresnet", "name": "resnet-p", "basis": "pixel"},
+    "subband-w": {"arch": "subband", "name": "subband-w", "blocks": 16, "channels": 64},
+    "subband-w-fast": {"arch": "subband", "name": "subband-w-fast", "blocks": 8, "channels": 48},
+    "rrdb": {"arch": "rrdb", "name": "rrdb"},
+    "photo": {"arch": "photo", "name": "photo", "blocks": 16, "channels": 64},
+    "photo-fast": {"arch": "photo", "name": "photo-fast", "blocks": 8, "channels": 48},
+}
+
+
+@dataclass(frozen=True)
+class DecoderSettings:
+    """One run of the L1 stage.
+
+    `arch` is a row of NETWORKS, `blocks` and `channels` (0: as in the row) make it narrower, `scale` (0: 4) is what it
+    enlarges by where the architecture has a choice; `data` are folders, ZIPs or tar shards. `crop` is the side of the
+    low-band window, `square` > 0 prepares pictures as central squares of that size. `turns` adds quarter turns and
+    vertical mirrors to the flips, `shrink` < 1 windows made smaller by a random factor down to it (small sets of
+    pictures go further). `start` continues from the weights of another run (not a resume: the schedule begins anew).
+    `workers` processes cut the windows; 0, a thread, keeps up with CPUs.
+    """
+
+    loop: LoopSettings
+    data: tuple[str, ...]
+    arch: str = "subband-w"
+    name: str = ""
+    licence: str = "none"
+    blocks: int = 0
+    channels: int = 0
+    scale: int = 0
+    batch: int = 16
+    crop: int = 24
+    square: int = 0
+    flip: bool = True
+    turns: bool = False
+    shrink: float = 1.0
+    pixel_loss: PixelLoss = "l1"
+    optimiser: OptimiserName = "adam"
+    lr: float = 5e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    schedule: Schedule = field(default_factory=Schedule)
+    ema: float = 0.0
+    start: str = ""
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.arch not in NETWORKS:
+            raise unknown_name("decoder to train", self.arch, NETWORKS)
+        if self.batch < 1 or self.crop < 8:
+            raise UsageError("A batch has at least 1 window, and a low-band window at least 8 pixels a side.")
+        if not 0 < self.shrink <= 1:
+            raise UsageError("shrink is a factor in (0, 1]: the smallest by which a picture is made smaller.")
+        if self.workers < 0:
+            raise UsageError("workers is the number of processes that cut windows: 0 (a thread) or more.")
+        if not 0 <= self.ema < 1 or self.lr <= 0:
+            raise UsageError("ema is a decay in [0, 1) and lr a positive number.")
+
+
+def make_network(settings: DecoderSettings) -> Component:
+    """The network of `settings`, with initial weights drawn from the run's seed, or those of `start`."""
+    config = dict(NETWORKS[settings.arch])
+    config.update({k: v for k in ("name", "licence", "blocks", "channels", "scale") if (v := getattr(settings, k))})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.loop.seed)
+        network = build_component(config)
+    if settings.start:
+        start_from(network, settings.start)
+    return network
+
+
+def open_batches(settings: DecoderSettings, size: int, accelerator: Any) -> CropBatches:
+    """The training windows of this process; all pictures are decoded and checked here."""
+    if settings.batch % accelerator.num_processes:
+        raise UsageError(f"A batch of {settings.batch} does not divide into {accelerator.num_processes} processes.")
+    pictures = load_pictures(open_source(settings.data), smallest=size, square=settings.square)
+    return CropBatches(
+        pictures,
+        settings.batch,
+        size,
+        settings.loop.seed,
+        flip=settings.flip,
+        turns=settings.turns,
+        shrink=settings.shrink,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+
+
+class DecoderTask:
+    """The L1 stage as a `loop.Task`."""
+
+    def __init__(self, settings: DecoderSettings, accelerator: Any) -> None:
+        self.settings, self.accelerator = settings, accelerator
+        self.network = make_network(settings)
+        decoder = cast(Decoder, self.network)
+        self.reduce = make_reducer(decoder.info.reads, decoder.info.scale)
+        self.batches = open_batches(settings, settings.crop * decoder.info.scale, accelerator)
+        self.next_batch = feed(self.batches, accelerator.device, settings.workers)
+        self.network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = make_optimiser(self.network, settings.optimiser, lr=settings.lr, betas=settings.betas)
+        self.ema = Ema(self.network, settings.ema) if settings.ema else None
+
+    def step(self, step: int) -> Mapping[str, Tensor | float]:
+        """One update on the batch of `step`."""
+        settings = self.settings
+        rate = settings.schedule.rate(settings.lr, step, settings.loop.steps)
+        set_rate(self.optimiser, rate)
+        picture = self.next_batch(step)
+        low_band = self.reduce(picture)
+        with autocast(self.accelerator.device, settings.loop.precision):
+            decoded = self.network(low_band)
+        loss = pixel_loss(decoded.float(), picture, settings.pixel_loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        average_gradients(self.network.parameters(), self.accelerator)
+        self.optimiser.step()
+        if self.ema:
+            self.ema.update(self.network)
+        return {"loss": loss, "lr": rate}
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimiser and running mean."""
+        ema = self.ema.state() if self.ema else None
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), "ema": ema}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.ema:
+            self.ema.load_state(state["ema"])
+
+    def save(self, folder: Path, step: int, sheet: bool) -> None:
+        """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
+        save_decoder(self.network, self.ema, folder)
+        if sheet:
+            write_sheet(load_component(folder), self.reduce, self.batches, folder / "sheets", step)
+
+
+def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
+    """Write `network` to `folder`, with the running mean of its weights if there is one."""
+    if ema is None:
+        save_component(network, folder)
+        return
+    shipped = build_component({"arch": network.arch, **vars(network.config)})
+    shipped.load_state_dict(ema.shadow)
+    save_component(shipped, folder)
+
+
+@torch.no_grad()
+def write_sheet(network: Component, reduce: Reducer, batches: CropBatches, folder: Path, step: int) -> None:
+    """`write_rows` of eight windows, always the same ones."""
+    picture = torch.cat([batches(i) for i in range(-(-SHEET_PICTURES // batches.batch))])[:SHEET_PICTURES]
+    write_rows(network, reduce(picture), picture, folder, step)
+
+
+@torch.no_grad()
+def write_rows(network: Component, low_band: Tensor, picture: Tensor, folder: Path, step: int) -> None:
+    """Rows of enlarged low band, decoded picture and truth: the sheet of `step`."""
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    near = torch.nn.functional.interpolate(low_band, picture.shape[-2:], mode="nearest")
+    columns = torch.cat([near, network(low_band), picture], dim=-2)  # (N, 3, 3S, S)
+    sheet = torch.cat(list(columns), dim=-1).clamp(0, 1).mul(255).round().to(torch.uint8)
+    Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(folder / f"step-{step:07d}.png")
+
+
+def train_decoder(settings: DecoderSettings) -> Component:
+    """Run (or go on with) the L1 stage of `settings`; the trained decoder, also saved in the run folder.
+
+    Raises UsageError, ImageFileError or CheckpointError before step 0, NonFiniteError if training diverges.
+    """
+    accelerator = make_accelerator(settings.loop.device)
+    check_record(settings.loop.out, json_ready(settings))  # before all pictures are decoded
+    task = DecoderTask(settings, accelerator)
+    run_loop(task, settings.loop, settings, accelerator)
+    return load_component(settings.loop.out)

@@ -1,0 +1,220 @@
+"""Presets of the sampler trainers: one table for each, with the source of each value.
+
+`paper` and `authors` are the learned samplers of table 6, for GPUs and ImageNet; `baseline` is the paper's BigGAN-deep
+at 256 x 256; `small` runs on one ordinary machine, `tiny` is a first try in seconds. Table 6 has columns and rows mixed
+up and another epsilon than every launch script (spec 5.1): where the two differ, `paper` follows the text and `authors`
+the scripts ("code").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from nsbgan_infer.errors import UsageError, unknown_name
+from nsbgan_infer.training.loop import LoopSettings
+from nsbgan_infer.training.overrides import apply_overrides
+from nsbgan_infer.training.samplers.biggan import SamplerSettings
+from nsbgan_infer.training.samplers.lean import RedrawSettings
+
+SamplerForm = Literal["lean", "biggan", "biggan-deep"]
+FORMS: tuple[SamplerForm, ...] = ("lean", "biggan", "biggan-deep")
+Row = tuple[Any, str]  # value, source
+
+# setting -> preset -> (value, source); `biggan` where the two forms differ
+TABLE: dict[str, dict[str, Row]] = {
+    "steps": {
+        "paper": (250_000, "table 6"),
+        "authors": (250_000, "code: 100 epochs of 1,281,167 images at batch 512"),
+        "baseline": (125_000, "not stated; half of the learned samplers' steps at four times the batch"),
+        "small": (20_000, "a day of one small machine"),
+        "tiny": (50, "a first try"),
+    },
+    "channels": {
+        "paper": (128, "C.1: BigGAN-deep as published"),
+        "authors": (128, "code: ch 128"),
+        "baseline": (128, "code: ch 128"),
+        "small": (24, "what a CPU bears"),
+        "tiny": (8, "a first try"),
+    },
+    "depth": {
+        "paper": (2, "table 6: residual blocks a stage, BigGAN-deep"),
+        "authors": (2, "code"),
+        "baseline": (2, "code"),
+        "small": (1, "what a CPU bears"),
+        "tiny": (1, "a first try"),
+    },
+    "z_dim": {
+        "paper": (128, "table 6, row 'attention resolution' (mixed up)"),
+        "authors": (128, "code: dim_z 128"),
+        "baseline": (128, "code"),
+        "small": (128, "as the paper"),
+        "tiny": (16, "a first try"),
+    },
+    "class_dim": {
+        "paper": (128, "Brock et al. 2018: shared embedding of 128"),
+        "authors": (128, "code: shared_dim 128"),
+        "baseline": (128, "code"),
+        "small": (128, "as the paper"),
+        "tiny": (16, "a first try"),
+    },
+    "batch": {
+        "paper": (256, "table 6: 512 in all"),
+        "authors": (256, "code: 256, accumulated twice"),
+        "baseline": (64, "code: 64, accumulated 32 times: 2048"),
+        "small": (32, "what a CPU bears"),
+        "tiny": (4, "a first try"),
+    },
+    "accumulate": {
+        "paper": (2, "table 6: 512 in all"),
+        "authors": (2, "code"),
+        "baseline": (32, "code"),
+        "small": (2, "64 in all"),
+        "tiny": (1, "a first try"),
+    },
+    "g_lr": {
+        "paper": (1e-4, "table 6"),
+        "authors": (1e-4, "code"),
+        "baseline": (1e-4, "code"),
+        "small": (2e-4, "spec 11: projected GAN"),
+        "tiny": (2e-4, "as small"),
+    },
+    "d_lr": {
+        "paper": (4e-4, "table 6"),
+        "authors": (4e-4, "code"),
+        "baseline": (4e-4, "code"),
+        "small": (2e-4, "spec 11: projected GAN"),
+        "tiny": (2e-4, "as small"),
+    },
+    "betas": {
+        "paper": ((0.0, 0.999), "table 6"),
+        "authors": ((0.0, 0.999), "code"),
+        "baseline": ((0.0, 0.999), "code"),
+        "small": ((0.0, 0.99), "spec 11: projected GAN"),
+        "tiny": ((0.0, 0.99), "as small"),
+    },
+    "adam_eps": {
+        "paper": (1e-8, "table 6"),
+        "authors": (1e-6, "code: adam_eps 1e-6 in every launch script"),
+        "baseline": (1e-6, "code"),
+        "small": (1e-8, "Adam's default"),
+        "tiny": (1e-8, "Adam's default"),
+    },
+    "ema": {
+        "paper": (0.9999, "Brock et al. 2018, appendix C"),
+        "authors": (0.9999, "code: from step 20,000"),
+        "baseline": (0.9999, "code"),
+        "small": (0.999, "spec 11"),
+        "tiny": (0.9, "a first try"),
+    },
+    "ema_start": {
+        "paper": (20_000, "code"),
+        "authors": (20_000, "code"),
+        "baseline": (20_000, "code"),
+        "small": (200, "short run"),
+        "tiny": (5, "a first try"),
+    },
+    "orthogonal": {
+        "paper": (0.0, "not used in C.1"),
+        "authors": (0.0, "code: off"),
+        "baseline": (0.0, "code: off"),
+        "small": (0.0, "as the paper"),
+        "tiny": (0.0, "as the paper"),
+    },
+    "discriminator": {
+        "paper": ("biggan", "C.1"),
+        "authors": ("biggan", "code"),
+        "baseline": ("biggan", "code"),
+        "small": ("projected", "measured: 20 to 35 images a second against 18, and shapes earlier"),
+        "tiny": ("biggan", "needs no package"),
+    },
+    "augment": {
+        "paper": ((), "none"),
+        "authors": ((), "code: none"),
+        "baseline": ((), "code: none"),
+        "small": (("color", "translation", "cutout"), "spec 11; Zhao et al. 2020 for small data"),
+        "tiny": (("translation",), "a first try"),
+    },
+    "precision": {
+        "paper": ("fp32", "code"),
+        "authors": ("fp32", "code"),
+        "baseline": ("fp32", "code"),
+        "small": ("bf16", "measured: twice the speed"),
+        "tiny": ("fp32", "runs everywhere"),
+    },
+}
+
+# What the best Learned-P-64, a BigGAN, has otherwise (table 6, spec 5.1).
+BIGGAN: dict[str, dict[str, Row]] = {
+    "channels": {"paper": (64, "C.1"), "authors": (64, "code: ch 64, the experiment used for sampling")},
+    "z_dim": {
+        "paper": (120, "table 6, row 'attention resolution' (mixed up)"),
+        "authors": (120, "code: 5 chunks of 24"),
+        "baseline": (119, "7 chunks of 17: the published 120 does not divide"),
+        "small": (120, "as the paper"),
+        "tiny": (20, "a first try"),
+    },
+    "batch": {"authors": (128, "code: 128, accumulated 4 times")},
+    "accumulate": {"authors": (4, "code: 128 times 4")},
+}
+
+# The lean form: found by experiment, see weights/TRAINING.md. Settings that are not here are RedrawSettings' own.
+LEAN: dict[str, dict[str, Row]] = {
+    "steps": {"small": (12_000, "an hour of one CPU core"), "tiny": (50, "a first try")},
+    "pictures": {"small": (0, "all"), "tiny": (400, "looking at 14,000 takes a minute or two")},
+    "batch": {"small": (16, "measured: more steps beat larger batches"), "tiny": (4, "a first try")},
+    "groups": {"small": (4, "four pictures a class: repulsion is felt"), "tiny": (2, "a first try")},
+    "widths": {"small": ((192, 192, 192, 96, 32), "7 ms an image"), "tiny": ((32, 32, 32, 16, 16), "a first try")},
+    "code_dim": {"small": (224, "48 + 48 features, 128 of layout"), "tiny": (104, "8 of layout: few pictures do")},
+    "centres": {"small": (96, "0.43 M numbers"), "tiny": (4, "a first try")},
+    "ema": {"small": (0.9998, "over the last 80,000 images"), "tiny": (0.9, "a first try")},
+    "networks": {
+        "small": (("lite0", "lite1"), "in turn: features of one are fooled"),
+        "tiny": (("lite0",), "a first try"),
+    },
+    "precision": {"small": ("bf16", "measured: twice the speed"), "tiny": ("fp32", "runs everywhere")},
+}
+PRESETS: tuple[str, ...] = ("paper", "authors", "baseline", "small", "tiny")
+
+
+def sampler_settings(
+    preset: str,
+    *,
+    form: str,
+    data: str,
+    out: Path,
+    name: str = "",
+    licence: str = "none",
+    start: str = "",
+    overrides: Mapping[str, Any] | None = None,
+) -> SamplerSettings | RedrawSettings:
+    """The settings of a run: RedrawSettings for form `lean` (presets small and tiny), else SamplerSettings.
+
+    `data` is a folder of `nsbgan data encode`, `name` that of the component (default: the run folder's), `overrides`
+    are laid over the preset (see `overrides.apply_overrides`). Raises UsageError or UnknownNameError.
+    """
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    if form not in FORMS:
+        raise unknown_name("form of sampler", form, FORMS)
+    row = _column(form, preset)
+    loop = LoopSettings(out=out, steps=row.pop("steps"), precision=row.pop("precision"))
+    if preset == "tiny":
+        loop = replace(loop, log_every=10, save_every=25)
+    own = {"loop": loop, "data": data, "name": name or out.name, "licence": licence, **row}
+    if start and form != "lean":
+        raise UsageError(f"Only the lean form starts from other weights: leave out the start for {form}.")
+    settings = RedrawSettings(start=start, **own) if form == "lean" else SamplerSettings(form=form, **own)
+    return apply_overrides(settings, overrides or {})
+
+
+def _column(form: str, preset: str) -> dict[str, Any]:
+    table = LEAN if form == "lean" else TABLE
+    row = {setting: cells[preset][0] for setting, cells in table.items() if preset in cells}
+    if not row:
+        raise UsageError(f"The lean form is not the paper's and has no preset '{preset}': use small or tiny.")
+    if form == "biggan":
+        row |= {setting: cells[preset][0] for setting, cells in BIGGAN.items() if preset in cells}
+    return row

@@ -1,0 +1,89 @@
+"""Shards on Ray: the same bytes as one process, also when an actor is killed."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bulk import make, plan_of, tree
+from ray_factories import broken, dying, failing, plain
+
+from nsbgan_infer.bulk import run as runs
+from nsbgan_infer.bulk.ray import run_on_ray
+from nsbgan_infer.errors import MissingExtraError, UsageError, WorkError
+
+HELPERS = str(Path(__file__).resolve().parents[1] / "helpers")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """One local Ray for all tests; its workers find the test helpers."""
+    ray = pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = HELPERS  # inherited by the workers
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    yield ray
+    ray.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.mark.slow  # starting Ray takes half a minute of two cores, and fails where they are busy
+@pytest.mark.usefixtures("cluster")
+def test_two_actors_make_what_one_process_makes(tmp_path: Path) -> None:
+    plan = plan_of("tar")
+    runs.run(plan, tmp_path / "one", make)
+    seen: list[tuple[int, int]] = []
+    run_on_ray(plan, tmp_path / "two", plain, progress=lambda *c: seen.append(c))
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")
+    assert seen[-1][1] == 30
+
+
+@pytest.mark.slow  # starting Ray takes half a minute of two cores, and fails where they are busy
+@pytest.mark.usefixtures("cluster")
+def test_the_shard_of_a_killed_actor_runs_again(tmp_path: Path) -> None:
+    plan, notes = plan_of("folder"), tmp_path / "notes"
+    notes.mkdir()
+    runs.run(plan, tmp_path / "one", make)
+
+    run_on_ray(plan, tmp_path / "two", functools.partial(dying, notes))
+    assert (notes / "killed").exists()
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")
+    assert len({p.name.split("-")[0] for p in notes.iterdir() if "-" in p.name}) >= 2
+
+
+@pytest.mark.slow  # starting Ray takes half a minute of two cores, and fails where they are busy
+@pytest.mark.usefixtures("cluster")
+def test_a_failing_image_on_an_actor_ends_in_the_same_sentence(tmp_path: Path) -> None:
+    with pytest.raises(WorkError, match="1 of 30 images could not be made, first image 13"):
+        run_on_ray(plan_of(), tmp_path / "out", failing)
+    run_on_ray(plan_of(), tmp_path / "out", plain, resume=True)
+    assert (tmp_path / "out" / "manifest.jsonl").exists()
+
+
+@pytest.mark.slow  # starting Ray takes half a minute of two cores, and fails where they are busy
+@pytest.mark.usefixtures("cluster")
+def test_a_factory_that_fails_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(WorkError, match="worker could not start"):
+        run_on_ray(plan_of(), tmp_path / "out", broken)
+
+
+def test_a_run_that_is_there_is_refused_before_ray_starts(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    runs.run(plan_of(), tmp_path, make)
+    with pytest.raises(UsageError, match="--resume"):
+        run_on_ray(plan_of(), tmp_path, plain)
+
+
+def test_without_ray_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"nsbgan-infer\[ray\]"):
+        run_on_ray(plan_of(), tmp_path, plain)

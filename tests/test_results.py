@@ -1,0 +1,55 @@
+"""README's table of models agrees with the plan of each preset, and docs/results.md with the manifest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nsbgan_infer.diagnostics.estimate import outline_pipeline, plan_pipeline
+from nsbgan_infer.storage.shipped import manifest
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+def rows(page: str, heading: str) -> dict[str, list[str]]:
+    """The rows of the first table under `heading` by the name that each begins with: the text of the other cells."""
+    section = (TOP / page).read_text("utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = re.findall(r"^\| `([\w-]+)`[^|]*\|(.*)\|$", section, re.MULTILINE)
+    return {name: [cell.strip(" *") for cell in cells.split("|")] for name, cells in lines}
+
+
+MODELS = rows("README.md", "Models")
+
+
+@pytest.mark.parametrize("preset", MODELS)
+def test_the_table_of_models_says_what_plan_says(preset: str) -> None:
+    classes, parameters, download, licence, *_ = MODELS[preset]
+    pipeline = outline_pipeline(preset)
+    plan = plan_pipeline(pipeline)
+    assert int(classes) == len(pipeline.sampler.info.classes or ())
+    assert parameters == f"{sum(p.parameters for p in plan.parts) / 1e6:.1f} M"
+    assert download == (f"{plan.download / 1e6:.0f} MB" if plan.download else "none, ships")
+    assert ("not stated" in licence) == any("not stated" in p.licence for p in plan.parts)
+    assert ("non-commercial" in licence) == any("non-commercial" in p.licence for p in plan.parts)
+
+
+def test_the_table_of_decoders_says_what_the_manifest_says() -> None:
+    table = rows("docs/results.md", "Decoders on real pictures")
+    decoders = {n: r["measured"] for n, r in manifest()["components"].items() if r["kind"] == "decoder"}
+    assert decoders.keys() <= table.keys()
+    for name, measured in decoders.items():
+        _parameters, *figures = table[name]
+        written = [float(f) for f in re.findall(r"\d+\.\d+", " ".join(figures))]
+        kept = [measured[f"{key}_psnr_y"] for key in ("set5", "set14", "imagenet_dev")]
+        assert written == pytest.approx([*kept, measured["fd_lite0"], measured["fd_lite2"]], abs=0.0051), name
+        assert measured["fd_images"] == 2048
+
+
+def test_the_table_of_samplers_says_what_the_manifest_says() -> None:
+    for name, cells in rows("docs/results.md", "The embedded samplers").items():
+        measured = manifest()["components"][name]["measured"]
+        keys = ("share_lite0", "share_lite2", "share_lite0_imagenet", "share_lite2_imagenet", "fd_lite0", "fd_lite2")
+        assert [float(f) for f in re.findall(r"\d+\.\d+", " ".join(cells))] == [measured[key] for key in keys]
+        assert f"`{measured['decoder']}`" in (TOP / "docs/results.md").read_text("utf-8")
