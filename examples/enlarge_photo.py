@@ -11,7 +11,7 @@ from PIL import Image
 from nsbgan_infer import NsbPipeline, load_decoder
 from nsbgan_infer.images import grid, save_image
 from nsbgan_infer.photos import enlarge, open_photo
-from nsbgan_infer.pretrained import default_upscaler
+from nsbgan_infer.storage.shipped import default_upscaler
 
 out = Path("out/examples")
 out.mkdir(parents=True, exist_ok=True)

@@ -109,6 +109,28 @@ def parse_classes(items: str | int | Iterable[str | int], *, available: Sequence
     return list(ids)
 
 
+def parse_numbers(items: str | int | Iterable[str | int], available: Sequence[int]) -> list[int]:
+    """As `parse_classes`, for the classes of other data than ImageNet, which have numbers but no names here.
+
+    Raises UnknownNameError.
+    """
+    ids: dict[int, None] = {}
+    for item in [items] if isinstance(items, str | int) else items:
+        text = str(item).strip()
+        if text.lower() == "all":
+            ids.update(dict.fromkeys(available))
+            continue
+        given = re.fullmatch(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?", text)
+        first, last = (int(given[1]), int(given[2] or given[1])) if given else (1, 0)
+        if first > last or last - first >= NUM_CLASSES:
+            raise UnknownNameError(
+                f"'{text[:80]}' is no class here: the classes of this sampler are not ImageNet's and have only "
+                f"numbers, {min(available)} to {max(available)}. Give one, a range such as 0-2, or all."
+            )
+        ids.update(dict.fromkeys(range(first, last + 1)))
+    return list(ids)
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name.lower().replace("'", "")).strip()
 

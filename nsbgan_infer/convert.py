@@ -1,7 +1,7 @@
-"""Old checkpoints (.bin, .pth, .pt, foreign .safetensors) -> a component: a folder or one `.safetensors` file.
+"""Checkpoints (.bin, .pth, .pt, .pkl, foreign .safetensors) -> a component: a folder or one `.safetensors` file.
 
-`storage.checkpoints` opens the file. What it holds is told from its tensors' names; every name and shape is then
-compared with the network's, and nothing is written before all of it fits.
+`storage.checkpoints` opens the file as data. What it holds is told from its tensors' names; every name and shape is
+then compared with the network's, and nothing is written before all of it fits.
 """
 
 from __future__ import annotations
@@ -13,18 +13,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from nsbgan_infer.decoders import rrdb
 from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.samplers.biggan_checkpoint import convert_biggan
-from nsbgan_infer.samplers.stylegan2 import from_public_layout
 from nsbgan_infer.storage.checkpoints import Checkpoint, is_plain_tensor, read_checkpoint
-from nsbgan_infer.storage.components import (
-    Component,
-    build_component,
-    check_tensors,
-    empty_weights,
-    save_component,
-)
+from nsbgan_infer.storage.components import Component, build_component, check_tensors, empty_weights, save_component
 from nsbgan_infer.storage.files import sha256_of
 
 
@@ -85,10 +79,42 @@ def _build_own(checkpoint: Checkpoint, name: str, licence: str) -> Component:
 
 
 def _build_stylegan2(checkpoint: Checkpoint, _name: str, licence: str) -> Component:
+    from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
+
     average = checkpoint.beside.get("latent_avg")
     if average is not None and not (isinstance(average, Tensor) and is_plain_tensor(average)):
         raise CheckpointError("latent_avg of the StyleGAN2 checkpoint is no ordinary tensor.")
     return from_public_layout(checkpoint.tensors, average, licence=licence)
+
+
+def _build_stylegan2_ada(checkpoint: Checkpoint, _name: str, licence: str) -> Component:
+    from nsbgan_infer.samplers.stylegan2_layouts import from_ada_state
+
+    return from_ada_state(checkpoint.tensors, checkpoint.beside.get("module"), licence=licence)
+
+
+def _build_biggan(checkpoint: Checkpoint, name: str, licence: str) -> Component:
+    from nsbgan_infer.samplers.biggan_layouts import from_peer_state
+
+    return from_peer_state(checkpoint.tensors, name=name, licence=licence)
+
+
+def _is_biggan(checkpoint: Checkpoint) -> bool:
+    from nsbgan_infer.samplers.biggan_layouts import is_biggan_pytorch, is_studiogan
+
+    return is_biggan_pytorch(checkpoint.tensors) or is_studiogan(checkpoint.tensors)
+
+
+def _build_r3gan(checkpoint: Checkpoint, name: str, licence: str) -> Component:
+    from nsbgan_infer.samplers.r3gan import from_peer_state
+
+    return from_peer_state(checkpoint.tensors, name=name, licence=licence)
+
+
+def _is_r3gan(checkpoint: Checkpoint) -> bool:
+    from nsbgan_infer.samplers.r3gan import is_r3gan
+
+    return is_r3gan(checkpoint.tensors)
 
 
 def _build_srresnet(checkpoint: Checkpoint, name: str, licence: str) -> Component:
@@ -124,6 +150,10 @@ def _build_srresnet(checkpoint: Checkpoint, name: str, licence: str) -> Componen
     return _load_strictly(component, tensors, name)
 
 
+def _build_rrdb(checkpoint: Checkpoint, name: str, licence: str) -> Component:
+    return rrdb.from_public_layout(checkpoint.tensors, name=name, licence=licence)
+
+
 def _has(*names: str) -> Callable[[Checkpoint], bool]:
     return lambda checkpoint: all(n in checkpoint.tensors for n in names)
 
@@ -139,7 +169,19 @@ LAYOUTS: dict[str, Layout] = {
         _has("conv_first.weight", "body.0.conv1.weight", "upconv1.weight", "conv_last.weight"),
         _build_srresnet,
     ),
-    "stylegan2": Layout("g_ema and latent_avg", _has("style.1.weight", "input.input"), _build_stylegan2),
+    "rrdb": Layout(
+        "RRDBNet as BasicSR and ESRGAN have it: Real-ESRGAN's and most upscalers' files",
+        lambda c: rrdb.is_public_layout(c.tensors),
+        _build_rrdb,
+    ),
+    "stylegan2": Layout("rosinality's StyleGAN2", _has("style.1.weight", "input.input"), _build_stylegan2),
+    "stylegan2-ada": Layout(
+        "StyleGAN2-ADA's network-snapshot-*.pkl", _has("synthesis.b4.const", "mapping.fc0.weight"), _build_stylegan2_ada
+    ),
+    "r3gan": Layout("R3GAN's network-snapshot-*.pkl", _is_r3gan, _build_r3gan),
+    "biggan-family": Layout(
+        "BigGAN and BigGAN-deep of BigGAN-PyTorch and StudioGAN, BigBiGAN's generator", _is_biggan, _build_biggan
+    ),
     "biggan": Layout(
         "pytorch-pretrained-biggan's files", _has("embeddings.weight", "generator.gen_z.weight_orig"), None
     ),

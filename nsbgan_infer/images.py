@@ -38,7 +38,8 @@ class Recipe:
 
     `preset` is a registry name; `sampler` and `decoders` are names and `weights` maps them to the SHA-256 of their
     weights; `class_id` is None for an unconditional sampler; `attempt` counts the draws of rejection sampling
-    (0: the first); `versions` holds nsbgan_infer and torch.
+    (0: the first); `versions` holds nsbgan_infer and torch; `labels` says whether the class is one of ImageNet's or has
+    only a number.
     """
 
     preset: str
@@ -57,6 +58,7 @@ class Recipe:
     engine: str = "eager"
     attempt: int = 0
     rejection: dict[str, Any] | None = None
+    labels: str = "imagenet"
 
     def to_json(self) -> str:
         """The recipe as one line of ASCII JSON."""
@@ -97,6 +99,8 @@ class Recipe:
         for table in (self.weights, self.versions):
             if not isinstance(table, dict) or not all(_is_name(t) for row in table.items() for t in row):
                 raise ValueError("weights and versions are not tables of short texts")
+        if self.labels not in ("imagenet", "numbers"):
+            raise ValueError("the labels are of an unknown kind")
         if self.rejection is not None and not isinstance(self.rejection, dict):
             raise ValueError("rejection is not a table")
 
@@ -121,10 +125,12 @@ def to_pil(tensor: Tensor) -> list[Image.Image]:
     return [Image.fromarray(a) for a in to_uint8(tensor)]
 
 
-def file_name(class_id: int | None, seed: int, fmt: Format = "png") -> str:
-    """`207_golden-retriever_seed0.png`, or `seed0.png` for an unconditional sampler."""
-    start = "" if class_id is None else f"{class_id:03d}_{all_classes()[class_id].slug}_"
-    return f"{start}seed{seed}{SUFFIX[fmt]}"
+def file_name(class_id: int | None, seed: int, fmt: Format = "png", *, labels: str = "imagenet") -> str:
+    """`207_golden-retriever_seed0.png`, `class3_seed0.png` where `labels` are numbers, `seed0.png` without classes."""
+    if class_id is None:
+        return f"seed{seed}{SUFFIX[fmt]}"
+    start = f"{class_id:03d}_{all_classes()[class_id].slug}" if labels == "imagenet" else f"class{class_id}"
+    return f"{start}_seed{seed}{SUFFIX[fmt]}"
 
 
 def format_of(path: Path) -> Format:

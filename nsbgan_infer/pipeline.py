@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.classes import find_class, parse_classes
+from nsbgan_infer.classes import find_class, parse_classes, parse_numbers
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.devices import dtype_name
@@ -283,13 +283,17 @@ class NsbPipeline:
     def _class_ids(self, classes: str | int | Sequence[str | int] | None) -> list[int | None]:
         available = self.sampler.info.classes
         if available is None:
-            if classes is not None and classes != []:
+            if classes is not None and classes not in ([], ()):
                 raise UsageError(f"The sampler {self.sampler.info.name} draws without classes: leave out the class.")
             return [None]
         items = [classes] if isinstance(classes, str | int) else list(classes or [])
         if not items:
             raise UsageError("Which class? Give at least one, for example 207 or 'golden retriever'.")
-        ids = parse_classes(items, available=available)
+        numbered = self.sampler.info.labels == "numbers"
+        ids = parse_numbers(items, available) if numbered else parse_classes(items, available=available)
+        if numbered and not set(ids) <= set(available):
+            last = max(available)
+            raise UsageError(f"The sampler {self.sampler.info.name} has the classes 0 to {last}, not {max(ids)}.")
         check_available(ids, available, self.sampler.info.name)
         return list(ids)
 
@@ -323,6 +327,7 @@ class NsbPipeline:
             batch_size=batch_size,
             weights={name: h for name, h in hashes.items() if h},
             versions={"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},
+            labels=self.sampler.info.labels,
         )
 
 

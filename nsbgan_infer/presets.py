@@ -35,13 +35,15 @@ class StagePreset:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named pipeline: `paper` is the table row that it is, with the paper's min FID / IS where it has one."""
+    """A named pipeline: `paper` is the table row that it is, with the paper's min FID / IS where it has one.
+    `by_class`: its sampler is asked for classes."""
 
     name: str
     sampler: str
     stages: tuple[StagePreset, ...]
     summary: str
     paper: str = ""
+    by_class: bool = True
 
 
 def _w(levels: int) -> StagePreset:
@@ -66,7 +68,24 @@ _ROWS = (
     Preset("pretrained-128", "biggan-deep-128", (_b(0),), "128 -> 512, pixels", "table 2: 13.55 / 47.70 (ESRGAN-P)"),
     Preset("learned-w-64", "learned-w-64", (_w(0),), "64 -> 256, wavelet", "table 1: 21.82 / 119.8 (ESRGAN-W)"),
     Preset("learned-p-64", "learned-p-64", (_p(0),), "64 -> 256, pixels", "table 1: 32.66 / 89.81 (ESRGAN-P)"),
-    Preset("stylegan2-256-64", "stylegan2-256", (_w(2),), "StyleGAN2, 256 -> 64 -> 256", "table 10: 13.53 / 3.182"),
+    Preset(
+        "stylegan2-256-64",
+        "stylegan2-256",
+        (_w(2),),
+        "StyleGAN2, 256 -> 64 -> 256",
+        "table 10: 13.53 / 3.182",
+        by_class=False,
+    ),
+    Preset("r3gan-64", "r3gan-64", (_p(0), _p(1)), "R3GAN, your weights: 64 -> 256 -> 128 -> 512", ""),
+    Preset("stylegan2-ffhq", "stylegan2-ffhq", (), "StyleGAN2, faces, your weights: 1024", "", by_class=False),
+    Preset(
+        "stylegan2-ffhq-256",
+        "stylegan2-ffhq-256",
+        (_w(1),),
+        "StyleGAN2, faces, your weights: 256 -> 128 -> 512",
+        by_class=False,
+    ),
+    Preset("bigbigan-128", "bigbigan-128", (_p(0),), "BigBiGAN, your weights: 128 -> 512", "", by_class=False),
     Preset("embedded", "embedded-w-64", (_w(0), _w(1)), "20 classes, ships: 64 -> 256 -> 128 -> 512", ""),
     Preset("embedded-p", "embedded-p-64", (_p(0), _p(1)), "20 classes, ships: the same in pixels", ""),
 )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # listing names does not need torch
     from nsbgan_infer.samplers.base import Sampler
 
 Kind = Literal["sampler", "decoder", "classifier"]
+FOREIGN = (".pth", ".pt", ".pkl", ".ckpt")  # what `nsbgan convert` reads; .bin may be the wheel's
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Entry:
     """One row of the table that `nsbgan models` prints.
 
     `load` is `module:function` of a function without arguments that returns the component, or None for components
-    whose weights are looked up in `weights/manifest.json`. `source` says where the weights come from.
+    whose weights are looked up in `weights/manifest.json`. `source` says where the weights come from,
+    `url` where others have published them.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Entry:
     source: Literal["none", "shipped", "released", "package", "yours", "plug-in"]
     load: str | None = None
     licence: str = "unknown"
+    url: str | None = None
 
 
 def _entries(kind: Kind, *rows: tuple[str, str, str, str | None], licence: str = "unknown") -> dict[str, Entry]:
@@ -48,7 +51,39 @@ def _entries(kind: Kind, *rows: tuple[str, str, str, str | None], licence: str =
     }
 
 
+def _published(name: str, summary: str, url: str, licence: str) -> Entry:
+    """A sampler whose weights others have published, to be fetched and converted by the user."""
+    return Entry(name, "sampler", summary, "yours", None, licence, url)
+
+
 _HERE = "nsbgan_infer"
+NVIDIA = "NVIDIA Source Code License, non-commercial"
+PUBLISHED = (
+    _published(
+        "r3gan-64",
+        "R3GAN at 64, 1000 classes",
+        "https://huggingface.co/brownvc/R3GAN-ImgNet-64x64 (network-snapshot-final.pkl, 2.9 GB)",
+        "not stated (trained on ImageNet)",
+    ),
+    _published(
+        "stylegan2-ffhq",
+        "StyleGAN2-ADA at 1024, faces",
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/ffhq.pkl",
+        NVIDIA,
+    ),
+    _published(
+        "stylegan2-ffhq-256",
+        "StyleGAN2 at 256, faces",
+        "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files/stylegan2-ffhq-256x256.pkl",
+        NVIDIA,
+    ),
+    _published(
+        "bigbigan-128",
+        "BigBiGAN's generator at 128, without classes",
+        "https://github.com/anvoynov/BigGANsAreWatching (BigBiGAN_x1.pth, named in download_all.sh)",
+        "not stated (DeepMind's weights, converted)",
+    ),
+)
 BUILT_IN: dict[Kind, dict[str, Entry]] = {
     "sampler": _entries(
         "sampler",
@@ -60,7 +95,8 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         ("stylegan2-256", "StyleGAN2 at 256, unconditional", "yours", None),
         ("embedded-w-64", "learned wavelet sampler at 64, 20 classes", "shipped", None),
         ("embedded-p-64", "learned pixel sampler at 64, 20 classes", "shipped", None),
-    ),
+    )
+    | {e.name: e for e in PUBLISHED},
     "decoder": _entries(
         "decoder",
         ("iwt", "inverse transform with zero details", "none", f"{_HERE}.decoders.interpolate:make_iwt"),
@@ -230,6 +266,11 @@ def component_path(ref: str, kind: Kind) -> Path:
             )
         return folder
     path = _local(ref)
+    if path.suffix in FOREIGN and path.is_file():
+        raise CheckpointError(
+            f"{path} is a checkpoint of another program: run `nsbgan convert {path} {path.stem}` and give "
+            f"--{kind} {path.stem}."
+        )
     if path.exists() or path.suffix or os.sep in ref:
         return path
     raise unknown_name(kind, ref, table, hint=f"A {kind} is a name, a folder, a .safetensors file or hf://owner/repo.")
@@ -276,6 +317,11 @@ def _make(entry: Entry) -> Any:
 def shipped_file(name: str) -> Path:
     """The file with the shipped weights of `name`. Raises CheckpointError with the next step if there is none."""
     entry = BUILT_IN["sampler"].get(name)
+    if entry and entry.url:
+        raise CheckpointError(
+            f"No weights of {name} come with this program. They are published at {entry.url}; licence: "
+            f"{entry.licence}. Fetch the file, run `nsbgan convert FILE FOLDER`, and give --sampler FOLDER."
+        )
     if entry and entry.source == "yours":
         how = (
             "No weights of stylegan2-256 come with this program: convert a checkpoint that you have with `nsbgan "

@@ -194,6 +194,11 @@ def rejected_outputs(
         made = next(iter(stream))
         return made.tensors, [_row_of(made, i) for i in range(len(wishes))]
 
+    if pipeline.sampler.info.labels == "numbers":
+        raise UsageError(
+            f"The classes of {pipeline.sampler.info.name} are not ImageNet's, which a classifier knows: draw without "
+            "rejection."
+        )
     wishes = [Wish(r.class_id, r.seed) for r in requests]
     rule = rule if rule.classes else replace(rule, classes=pipeline.sampler.info.classes)
     if isinstance(classifier, nn.Module):

@@ -19,7 +19,8 @@ from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
 from nsbgan_infer.decoders.subband import SubbandConfig, SubbandDecoder
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.latents import draw_latents
-from nsbgan_infer.samplers.stylegan2 import StyleGAN2, from_public_layout
+from nsbgan_infer.samplers.stylegan2 import StyleGAN2
+from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
 from nsbgan_infer.storage import checkpoints
 from nsbgan_infer.storage.checkpoints import read_pickle
 from nsbgan_infer.storage.components import component_config, load_component, read_header, save_component
@@ -206,6 +207,13 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(CheckpointError):
         convert_checkpoint(tmp_path / "x.pth", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_networks_of_tensorflow_name_what_converts_them(tmp_path: Path) -> None:
+    network = b"cdnnlib.tflib.network\nNetwork\n)\x81}X\x04\x00\x00\x00nameX\x01\x00\x00\x00Gsb"
+    (tmp_path / "ffhq.pkl").write_bytes(b"\x80\x03" + network + network + b"\x86.")
+    with pytest.raises(CheckpointError, match=r"legacy\.py"):
+        convert_checkpoint(tmp_path / "ffhq.pkl", tmp_path / "out")
 
 
 def test_missing_sources(tmp_path: Path) -> None:

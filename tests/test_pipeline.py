@@ -15,6 +15,7 @@ from tiny import (
     ship_tiny_weights,
     tiny_biggan,
     tiny_pipeline,
+    tiny_published,
     tiny_sampler,
 )
 from torch import Tensor
@@ -46,6 +47,10 @@ SIDES = {  # preset -> every resolution that it makes
     "learned-w-64": (256,),
     "learned-p-64": (64, 256),
     "stylegan2-256-64": (256, 256),
+    "r3gan-64": (64, 256, 512),
+    "stylegan2-ffhq": (1024,),
+    "stylegan2-ffhq-256": (256, 512),
+    "bigbigan-128": (128, 512),
     "embedded": (256, 512),
     "embedded-p": (64, 256, 512),
 }
@@ -71,12 +76,14 @@ def tiny_preset(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, decode
     sampler, wanted = None, PRESETS[name].sampler
     if wanted.startswith("biggan"):
         cache_tiny_biggan(int(wanted.rpartition("-")[2]))
-    elif wanted == "stylegan2-256":
+    elif wanted.startswith("stylegan2"):
         from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
 
         torch.manual_seed(0)
-        narrow = StyleGAN2Config(channels=(8,) * 7, style_dim=16, mapping_layers=2)
+        narrow = StyleGAN2Config((2,) * 9 if wanted == "stylegan2-ffhq" else (8,) * 7, style_dim=16, mapping_layers=2)
         sampler = str(save_component(StyleGAN2(narrow), folder / "stylegan2.safetensors"))
+    elif wanted in ("r3gan-64", "bigbigan-128"):
+        sampler = str(save_component(tiny_published(wanted), folder / "published.safetensors"))
     elif wanted.startswith("learned"):
         basis = PRESETS[name].stages[0].basis
         sampler = str(save_component(tiny_sampler(basis, name=wanted, resolution=64), folder / "own.safetensors"))

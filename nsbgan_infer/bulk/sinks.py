@@ -80,13 +80,14 @@ class Encoded:
 @dataclass(frozen=True)
 class Encoding:
     """How images become bytes: the sink, and for folder and tar the file format, its quality or PNG level, and
-    whether the recipe goes in."""
+    whether the recipe goes in. `labels`: what class ids count, as in SamplerInfo; file names follow it."""
 
     sink: SinkName = "folder"
     fmt: Format = "png"
     quality: int = 92
     compress: int = 1
     recipe: bool = True
+    labels: str = "imagenet"
 
     def __post_init__(self) -> None:
         if self.sink not in get_args(SinkName):
@@ -120,7 +121,7 @@ class Shard(Protocol):
 def open_shard(encoding: Encoding, folder: Path, work: Path, number: int) -> Shard:
     """The shard `number` of a run into `folder`; `work` is a folder beside for what is not finished."""
     if encoding.sink == "folder":
-        return FolderShard(folder, work / f"image-{number:05d}.part", encoding.fmt)
+        return FolderShard(folder, work / f"image-{number:05d}.part", encoding.fmt, encoding.labels)
     if encoding.sink == "tar":
         return TarShard(folder / f"shard-{number:05d}.tar", work / f"shard-{number:05d}.tar.part", encoding.fmt)
     return RowsShard(rows_file(work, number))
@@ -129,8 +130,8 @@ def open_shard(encoding: Encoding, folder: Path, work: Path, number: int) -> Sha
 class FolderShard:
     """Files in sub-folders of 1,000: `00000/207_golden-retriever_seed0.png`."""
 
-    def __init__(self, folder: Path, part: Path, fmt: Format) -> None:
-        self.folder, self.part, self.fmt = folder, part, fmt
+    def __init__(self, folder: Path, part: Path, fmt: Format, labels: str = "imagenet") -> None:
+        self.folder, self.part, self.fmt, self.labels = folder, part, fmt, labels
 
     def locate(self, line: Line) -> Path:
         return self.folder / line.file
@@ -139,7 +140,8 @@ class FolderShard:
         return None
 
     def add(self, image: Encoded) -> Line:
-        name = f"{image.index // FOLDER_SIZE:05d}/{file_name(image.class_id, image.seed, self.fmt)}"
+        file = file_name(image.class_id, image.seed, self.fmt, labels=self.labels)
+        name = f"{image.index // FOLDER_SIZE:05d}/{file}"
         target = self.folder / name
         target.parent.mkdir(exist_ok=True)
         self.part.write_bytes(image.data)

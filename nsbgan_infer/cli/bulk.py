@@ -126,7 +126,12 @@ def make_plan(pipeline: NsbPipeline, images: Images, files: Files, machine: Mach
         uniform=bool(bulk.count),
         batch_size=machine.batch_size,
         shard_size=bulk.shard_size or 1000,
-        encoding=Encoding(bulk.sink or "folder", files.fmt, recipe=files.recipe),  # type: ignore[arg-type]
+        encoding=Encoding(
+            bulk.sink or "folder",  # type: ignore[arg-type]
+            files.fmt,
+            recipe=files.recipe,
+            labels=pipeline.sampler.info.labels,
+        ),
         settings=settings,
     )
 

@@ -51,7 +51,9 @@ def _drawn_by(preset: str | None, sampler: str | None) -> set[int]:
     from nsbgan_infer.presets import find_preset
 
     name = sampler or find_preset(str(preset)).sampler
-    classes = outline_sampler(name).info.classes
-    if classes is None:
+    info = outline_sampler(name).info
+    if info.classes is None:
         raise UsageError(f"The sampler {name} draws without classes.")
-    return set(classes)
+    if info.labels == "numbers":
+        raise UsageError(f"The classes of {name} are not ImageNet's: they have only numbers, 0 to {max(info.classes)}.")
+    return set(info.classes)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from nsbgan_infer.decoders.base import Decoder
+    from nsbgan_infer.evaluation.degraded import DegradedReport
     from nsbgan_infer.evaluation.reconstruction import DecoderReport
 
 
@@ -48,6 +50,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also the mean of each decoder's results on the eight turns and mirrors of a picture (NAME+).",
 )
+@click.option(
+    "--degrade",
+    metavar="WAY",
+    help="Photos from the world: camera (blur, noise, JPEG 40 to 80) or two-round (worse) go over each picture first.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of what --degrade draws. Default: 0.")
 @click.option("--count", type=click.IntRange(min=1), help="Measure this many, spread evenly over all. Default: all.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Pictures of one size decoded together.")
 @click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
@@ -66,6 +74,8 @@ def command(
     pairs: Path | None,
     hr: Path | None,
     ensemble: bool,
+    degrade: str | None,
+    seed: int | None,
     count: int | None,
     batch_size: int,
     device: str,
@@ -79,16 +89,17 @@ def command(
     Y-PSNR and SSIM on BT.601 luma (studio range, border of the scale cut), MSE on RGB in [0, 1], means over the
     pictures; from 2,048 pictures on also FD-lite0 and FD-lite2 of the reconstructions. With --pairs as in published
     tables: every result is laid over its small picture, and grey pictures are their own luma.
+
+    With --degrade the small pictures are what a camera or a web page makes of the large ones, the same for every
+    decoder and each time for one seed. Measured are Y-PSNR, SSIM, the distance of EfficientNet-Lite2's features to
+    those of the original, and how far the mean colour is off.
     """
-    if (pairs is None) == (not paths):
-        raise UsageError("Which pictures? Give --images SRC to shrink them here, or --pairs LR HR.")
-    if hr is not None and pairs is None:
-        raise UsageError(f"'{hr}' stands alone: folders of pairs are given as --pairs LR HR.")
-    if pairs is not None and count:
-        raise UsageError("--count chooses from --images; of --pairs all are measured.")
+    _check_wishes(bool(paths), pairs, hr, count, degrade, seed)
     from nsbgan_infer.datasets import open_source
     from nsbgan_infer.decoders.ensemble import SelfEnsemble
+    from nsbgan_infer.degradations.world import degradation
     from nsbgan_infer.devices import pick_device, pick_dtype
+    from nsbgan_infer.evaluation.degraded import evaluate_degraded
     from nsbgan_infer.evaluation.pairs import evaluate_pairs, open_pairs
     from nsbgan_infer.evaluation.reconstruction import evaluate_decoders
     from nsbgan_infer.registry import load_decoder
@@ -101,21 +112,42 @@ def command(
     given = open_pairs(pairs, hr) if pairs is not None else None
     source = given.large if given else open_source(list(paths))
     source = source.spread(count) if count else source
+    if degrade is not None:
+        degradation(degrade)  # before weights are read
     decoders = [_placed(load_decoder(name), engine, chosen, precision) for name in names]
     if ensemble:
         decoders = [part for d in decoders for part in (d, cast("Decoder", SelfEnsemble(d)))]
     with console.bar(len(source)) as bar:
         bar.step("4 decoders")
-        if given:
-            reports = evaluate_pairs(decoders, given, progress=bar.advance)
+        if degrade is not None:
+            degraded = evaluate_degraded(decoders, source, way=degrade, seed=seed or 0, progress=bar.advance)
+            texts = [_degraded_text(d.info.name, r) for d, r in zip(decoders, degraded, strict=True)]
+            reports: Sequence[Any] = degraded
         else:
-            reports = evaluate_decoders(decoders, source, batch=batch_size, progress=bar.advance)
-    found = [
-        ({"decoder": d.info.name, **asdict(r)}, _decoder_text(d.info.name, r))
-        for d, r in zip(decoders, reports, strict=True)
-    ]
-    values = [value for value, _ in found]
-    console.result(values[0] if len(values) == 1 else values, "\n".join(text for _, text in found))
+            restored = (
+                evaluate_pairs(decoders, given, progress=bar.advance)
+                if given
+                else evaluate_decoders(decoders, source, batch=batch_size, progress=bar.advance)
+            )
+            texts = [_decoder_text(d.info.name, r) for d, r in zip(decoders, restored, strict=True)]
+            reports = restored
+    values = [{"decoder": d.info.name, **asdict(r)} for d, r in zip(decoders, reports, strict=True)]
+    console.result(values[0] if len(values) == 1 else values, "\n".join(texts))
+
+
+def _check_wishes(
+    images: bool, pairs: Path | None, hr: Path | None, count: int | None, degrade: str | None, seed: int | None
+) -> None:
+    """Raise UsageError for options that do not go together."""
+    if (pairs is None) == (not images):
+        raise UsageError("Which pictures? Give --images SRC to shrink them here, or --pairs LR HR.")
+    if hr is not None and pairs is None:
+        raise UsageError(f"'{hr}' stands alone: folders of pairs are given as --pairs LR HR.")
+    if pairs is not None and (count or degrade is not None):
+        name = "--count chooses from" if count else "--degrade makes small pictures of"
+        raise UsageError(f"{name} --images; of --pairs all are measured as they are.")
+    if seed is not None and degrade is None:
+        raise UsageError("--seed is that of --degrade: give both, or neither.")
 
 
 def _placed(decoder: Decoder, engine: str, device: torch.device, dtype: torch.dtype) -> Decoder:
@@ -138,6 +170,18 @@ def _decoder_text(name: str, report: DecoderReport) -> str:
         ("MSE", f"{report.mse:.6f}"),
         ("FD-lite0", _or_few(report.fd_lite0)),
         ("FD-lite2", _or_few(report.fd_lite2)),
+        ("n", str(report.n)),
+    ]
+    return table(rows, header=(name, ""))
+
+
+def _degraded_text(name: str, report: DegradedReport) -> str:
+    rows = [
+        ("Y-PSNR", f"{report.psnr_y:.2f} dB"),
+        ("SSIM", f"{report.ssim:.4f}"),
+        ("feature distance", f"{report.feature_distance:.3f} (EfficientNet-Lite2)"),
+        ("colour", "red {:+.2f}, green {:+.2f}, blue {:+.2f} grey levels".format(*report.colour)),
+        ("colour of one", f"{report.colour_error:.2f} grey levels off"),
         ("n", str(report.n)),
     ]
     return table(rows, header=(name, ""))

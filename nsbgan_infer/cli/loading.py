@@ -34,7 +34,7 @@ def check_choice(choice: Choice, images: Images) -> None:
     if choice.preset:
         find_preset(choice.preset)
     parse_classes(images.classes)
-    by_class = PRESETS.get(choice.preset or "embedded", PRESETS["embedded"]).sampler != "stylegan2-256"
+    by_class = PRESETS.get(choice.preset or "embedded", PRESETS["embedded"]).by_class
     if by_class and not images.classes and not (choice.sampler or choice.pipeline):
         raise UsageError("Which class? Give --class with an id, a name or a range, for example --class 207.")
     if images.truncation is not None and not 0 < images.truncation <= 1:

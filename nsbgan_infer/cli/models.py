@@ -94,7 +94,7 @@ def _part(entry: Entry) -> dict[str, Any]:
         "size": None,
         "licence": entry.licence,
         "here": {"none": True, "yours": False}.get(entry.source),
-        "url": None,
+        "url": entry.url,
     }
     if entry.source == "shipped":
         return row | _shipped(entry.name)

@@ -66,6 +66,7 @@ def _text(plan: PipelinePlan, count: int, out: str) -> str:
         for p in plan.parts
     ]
     side = plan.steps[-1].shape[-1]
+    wanted = [f"The weights of {p.name} are yours to give: {p.url}." for p in plan.parts if p.url and not p.download]
     lines = [
         f"{plan.name}: {count} image{'s' * (count > 1)} of {side} x {side} into {out}",
         "",
@@ -75,6 +76,7 @@ def _text(plan: PipelinePlan, count: int, out: str) -> str:
         "",
         f"An image: {plan.multiply_adds / 1e9:.1f} G multiply-adds. Memory: about {size_text(plan.memory)}. "
         f"Download: {size_text(plan.download) if plan.download else 'nothing'}.",
+        *wanted,
     ]
     return "\n".join(lines)
 

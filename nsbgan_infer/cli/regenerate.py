@@ -69,7 +69,8 @@ def command(
     from nsbgan_infer.storage.files import writable_folder
 
     recipe = read_recipe(source)
-    target = out if out.suffix and not out.is_dir() else out / file_name(recipe.class_id, recipe.seed)
+    name = file_name(recipe.class_id, recipe.seed, labels=recipe.labels)
+    target = out if out.suffix and not out.is_dir() else out / name
     format_of(target)
     if target.exists() and target.samefile(source):
         raise UsageError(f"{target} is the image itself: choose another --out.")

@@ -16,8 +16,14 @@ from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
 PRESETS = ("paper", "authors", "small", "tiny")
-STARTED_FROM = {"esrgan-w": "resnet-w", "esrgan-p": "resnet-p", "subband-w-sharp": "subband-w"}  # second stage: first
-ARCHS = ("resnet-w", "resnet-p", "subband-w", "subband-w-fast", "photo", "photo-fast", *STARTED_FROM)
+STARTED_FROM = {  # second stage: first
+    "esrgan-w": "resnet-w",
+    "esrgan-p": "resnet-p",
+    "subband-w-sharp": "subband-w",
+    "photo-sharp": "photo",
+    "rrdb-sharp": "rrdb",
+}
+ARCHS = ("resnet-w", "resnet-p", "subband-w", "subband-w-fast", "photo", "photo-fast", "rrdb", *STARTED_FROM)
 
 
 @dataclass(frozen=True)
@@ -102,9 +108,11 @@ def decoder_command(
 ) -> None:
     """Train a decoder.
 
-    resnet-w, resnet-p, subband-w and subband-w-fast learn from the L1 distance, and so do photo and photo-fast, which
-    enlarge ordinary pictures and can begin with the body of subband-w or subband-w-fast (--start). esrgan-w, esrgan-p
-    and subband-w-sharp are the adversarial stage that goes on from --start, a trained resnet-w, resnet-p or subband-w.
+    resnet-w, resnet-p, subband-w, subband-w-fast and rrdb (ESRGAN's generator) learn from the L1 distance, and so do
+    photo and photo-fast, which enlarge ordinary pictures and can begin with the body of subband-w or subband-w-fast
+    (--start). The others are the adversarial stage that goes on from --start: esrgan-w from a trained resnet-w,
+    esrgan-p from resnet-p, and the -sharp ones from those without. photo-sharp also learns to undo blur, noise and
+    JPEG.
     """
     run.check()
     from nsbgan_infer.registry import component_path

@@ -36,13 +36,15 @@ class Writer:
         for index, (image, request, recipe) in enumerate(
             zip(output.images, output.requests, output.recipes, strict=True)
         ):
-            path = self.files.out / file_name(request.class_id, request.seed, self.files.fmt)
+            path = self.files.out / file_name(request.class_id, request.seed, self.files.fmt, labels=recipe.labels)
             save_image(image, path, recipe=recipe if self.files.recipe else None)
             for name, part in _step_images(output, index):
                 save_image(part, path.with_name(f"{path.stem}_{name}{path.suffix}"))
             if self.files.grid:
                 self.copies.append(_shrunk(image, self.cell))
-            label = None if request.class_id is None else find_class(request.class_id).name
+            label = None
+            if request.class_id is not None and recipe.labels == "imagenet":
+                label = find_class(request.class_id).name
             row = {"file": str(path), "class_id": request.class_id, "class": label, "seed": request.seed}
             self.rows.append(row | {"width": image.width, "height": image.height})
             bar.advance()

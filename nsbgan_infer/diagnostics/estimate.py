@@ -13,7 +13,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -29,13 +29,16 @@ from nsbgan_infer.decoders.tiling import extend
 from nsbgan_infer.errors import CheckpointError, OfflineError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.pipeline import NsbPipeline, Stage
-from nsbgan_infer.pretrained import Loaders, hub, load_pipeline
+from nsbgan_infer.pretrained import Loaders, load_pipeline
 from nsbgan_infer.registry import BUILT_IN, component_path, entries, load_decoder, load_sampler
 from nsbgan_infer.samplers.base import Sampler
 from nsbgan_infer.samplers.biggan import BigGANConfig, BigGANDeep
+from nsbgan_infer.samplers.biggan_family import BigGANFamily, published_bigbigan
 from nsbgan_infer.samplers.biggan_release import TENSOR_BYTES, release
 from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
+from nsbgan_infer.samplers.r3gan import R3GAN, R3GANConfig
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, config_f
+from nsbgan_infer.storage import hub
 from nsbgan_infer.storage.components import Component, empty_weights, outline_component
 
 META = torch.device("meta")
@@ -174,6 +177,9 @@ def _part(kind: str, name: str, part: Any, bytes_each: int) -> PartPlan:
     download, url = 0, None
     if name in TENSOR_BYTES and part.weights_file is None and not (facts := release(name)).cached:
         download, url = facts.size, facts.url
+    entry = BUILT_IN["sampler"].get(name)
+    if kind == "sampler" and entry and getattr(part, "weights_file", None) is None:
+        url = url or entry.url
     return PartPlan(kind, name, parameters, count * bytes_each, part.info.licence, download, url)
 
 
@@ -221,9 +227,14 @@ def _outline(ref: str, kind: Any, load: Callable[[str], Any]) -> Any:
 
 
 def _paper_sampler(name: str) -> Component:
-    """A sampler of the paper whose weights nobody has published, with the paper's sizes."""
-    if name == "stylegan2-256":
-        return StyleGAN2(config_f(256))
+    """A sampler whose weights do not come with this program, with its published sizes."""
+    if name.startswith("stylegan2-"):
+        side = 1024 if name == "stylegan2-ffhq" else 256
+        return StyleGAN2(replace(config_f(side), name=name, licence=BUILT_IN["sampler"][name].licence))
+    if name == "r3gan-64":
+        return R3GAN(R3GANConfig(name=name, licence=BUILT_IN["sampler"][name].licence))
+    if name == "bigbigan-128":
+        return BigGANFamily(published_bigbigan(BUILT_IN["sampler"][name].licence))
 
     classes = tuple(range(NUM_CLASSES))
     if name == "learned-w-64":

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.base import SamplerInfo
@@ -62,18 +63,16 @@ class _Learned(nn.Module):
         return sample
 
 
-class _StyleGAN2(nn.Module):
-    def __init__(self, sampler: Any, sides: list[int]) -> None:
-        super().__init__()
-        self.sampler, self.sides = sampler, sides
+class _Tensors(nn.Module):
+    """A sampler that says itself which tensors it takes: `graph_inputs` makes them, `forward_tensors` takes them."""
 
-    def forward(self, z: Tensor, truncation: Tensor, noise: Tensor) -> Tensor:
-        """`noise` (B, sum of r^2): the maps of all layers, one after the other."""
-        s = self.sampler
-        maps = torch.split(noise, [r * r for r in self.sides], dim=1)
-        w = s.latent_avg + truncation * (s.map(z) - s.latent_avg)
-        picture: Tensor = s.synthesise(w, [m.view(-1, 1, r, r) for m, r in zip(maps, self.sides, strict=True)])
-        return picture
+    def __init__(self, sampler: Any, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.sampler, self.names = sampler, names
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        sample: Tensor = self.sampler.forward_tensors(**dict(zip(self.names, tensors, strict=True)))
+        return sample
 
 
 def part_graph(part: object) -> Graph | None:
@@ -83,7 +82,9 @@ def part_graph(part: object) -> Graph | None:
     """
     info = getattr(part, "info", None)
     if isinstance(info, SamplerInfo):
-        make = {"biggan-deep": _biggan, "learned": _learned, "stylegan2": _stylegan2}.get(getattr(part, "arch", ""))
+        if hasattr(part, "graph_inputs"):
+            return _of_tensors(part, info)
+        make = {"biggan-deep": _biggan, "learned": _learned}.get(getattr(part, "arch", ""))
         if make is None:
             raise UsageError(f"Only built-in samplers can be compiled or exported: run {info.name} with eager.")
         return make(part)
@@ -112,10 +113,7 @@ def _learned(sampler: Any) -> Graph:
     return Graph(_Learned(sampler), ("code", "y"), inputs)
 
 
-def _stylegan2(sampler: Any) -> Graph:
-    def inputs(latents: Latents) -> tuple[Tensor, ...]:
-        truncation = torch.tensor([latents.truncation], dtype=latents.z.dtype, device=latents.z.device)
-        return latents.z, truncation, torch.cat([n.flatten(1) for n in sampler.draw_noise(latents.seeds)], 1)
-
-    sides = [n.shape[-1] for n in sampler.draw_noise((0,))]
-    return Graph(_StyleGAN2(sampler, sides), ("z", "truncation", "noise"), inputs)
+def _of_tensors(sampler: Any, info: SamplerInfo) -> Graph:
+    z, y = torch.zeros(1, info.z_dim), torch.zeros(1, NUM_CLASSES)
+    names = tuple(sampler.graph_inputs(Latents(z, y, (0,), 1.0, info.truncation_mode)))
+    return Graph(_Tensors(sampler, names), names, lambda latents: tuple(sampler.graph_inputs(latents).values()))

@@ -44,19 +44,17 @@ class Exported:
 
 
 class _WithConstants(nn.Module):
-    """A graph with some of its inputs fixed."""
+    """A graph one of whose inputs, the one at `place`, is fixed."""
 
-    def __init__(self, module: nn.Module, constants: Sequence[Tensor], place: int) -> None:
+    constant: Tensor
+
+    def __init__(self, module: nn.Module, constant: Tensor, place: int) -> None:
         super().__init__()
         self.module, self.place = module, place
-        for i, constant in enumerate(constants):
-            self.register_buffer(f"constant_{i}", constant)
-        self.names = [f"constant_{i}" for i in range(len(constants))]
+        self.register_buffer("constant", constant)
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        constants = [getattr(self, n) for n in self.names]
-        given = [first, second][: self.place] + constants + [first, second][self.place :]
-        out: Tensor = self.module(*given)
+    def forward(self, *free: Tensor) -> Tensor:
+        out: Tensor = self.module(*free[: self.place], self.constant, *free[self.place :])
         return out
 
 
@@ -146,9 +144,12 @@ def _sampler(pipeline: NsbPipeline, truncation: float | None, batch: int) -> tup
     inputs = graph.inputs(latents)
     if sampler.arch == "learned":
         return _Draw(sampler), {"z": latents.z, "y": inputs[1]}
-    place = 2 if sampler.arch == "biggan-deep" else 1  # of the statistics, or of the truncation
-    free = [(n, t) for i, (n, t) in enumerate(zip(graph.names, inputs, strict=True)) if i != place]
-    return _WithConstants(graph.module, [inputs[place]], place), dict(free)
+    given = dict(zip(graph.names, inputs, strict=True))
+    fixed = next((n for n in ("statistics", "truncation") if n in given), None)  # of one truncation
+    if fixed is None:
+        return graph.module, given
+    place = graph.names.index(fixed)
+    return _WithConstants(graph.module, given.pop(fixed), place), given
 
 
 def _export(file: Path, part: str, module: nn.Module, inputs: dict[str, Tensor], run: Run | None) -> Exported:

@@ -26,9 +26,9 @@ from nsbgan_infer.evaluation.sweep import THRESHOLDS, TRUNCATIONS, Real, Sweep, 
 from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown, pair
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.presets import find_preset
-from nsbgan_infer.pretrained import hub
 from nsbgan_infer.registry import entries, load_decoder, load_sampler
 from nsbgan_infer.rejection import Wish
+from nsbgan_infer.storage import hub
 from nsbgan_infer.storage.shipped import default_decoder, manifest
 
 OURS: dict[Basis, tuple[str, str]] = {"wavelet": ("Learned-W-64", "embedded"), "pixel": ("Learned-P-64", "embedded-p")}

@@ -30,6 +30,8 @@ WHAT = {
     "photo": "It stays at the small picture's resolution: a residual network predicts the sub-pixels that each pixel "
     "hides, and adds them to the bicubic enlargement.",
     "srresnet": "An SRResNet: residual blocks at the low band's resolution, then pixel shuffles.",
+    "rrdb": "ESRGAN's generator: residual dense blocks at the low resolution, then nearest-neighbour doublings, each "
+    "with a convolution.",
     "unet-w": "Two UNets, one for each doubling, predict wavelet details from 32 x 32 patches.",
     "unet-p": "Two UNets, one for each doubling, refine the enlarged picture.",
     "biggan-deep": "BigGAN-deep, with its batch norms folded for a fixed truncation.",
@@ -138,7 +140,8 @@ def _what(subject: Subject) -> str:
         does = f"a decoder{named}. It enlarges {TAKES[str(facts['reads'])]} {facts['scale']} times."
     else:
         emits = "low bands" if facts["basis"] == "wavelet" else "pictures"
-        count = f" of {facts['classes']} ImageNet classes" if facts["classes"] else ""
+        kind = "ImageNet classes" if _named(subject) else "classes"
+        count = f" of {facts['classes']} {kind}" if facts["classes"] else ""
         does = f"a sampler{named}. It draws {facts['resolution']} x {facts['resolution']} {emits}{count} from noise."
     return f"For nsbgan_infer, after {PAPER}: {does} {WHAT.get(str(facts['arch']), '')}".rstrip()
 
@@ -167,7 +170,7 @@ def weights_file(subject: Subject, folder: str) -> Path:
 def _usage(subject: Subject, ref: str) -> str:
     class_id = _a_class(subject)
     chosen = "" if class_id is None else f" --class {class_id}"
-    called = "" if class_id is None else json.dumps(find_class(class_id).name)
+    called = "" if class_id is None else json.dumps(find_class(class_id).name) if _named(subject) else str(class_id)
     typed = shlex.quote(ref)
     if subject.kind == "pipeline":
         options, arguments = f"--pipeline {typed}", json.dumps(ref)
@@ -195,6 +198,12 @@ def _a_class(subject: Subject) -> int | None:
             info: Any = component.info
             drawn = info.classes
     return None if drawn is None else 207 if 207 in drawn else drawn[0]
+
+
+def _named(subject: Subject) -> bool:
+    """Whether the classes of its sampler are ImageNet's."""
+    infos: list[Any] = [c.info for c in subject.parts.values() if c.kind == "sampler"]
+    return all(info.labels == "imagenet" for info in infos)
 
 
 def _preset_for(subject: Subject) -> str:

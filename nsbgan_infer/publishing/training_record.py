@@ -18,7 +18,13 @@ from nsbgan_infer.storage.shipped import manifest
 WHERE = ("out", "device", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
 GIVEN = ("data", "start", "level1", "perceptual_file")  # paths that the command itself names
 # decoder -> what its adversarial stage is called
-SECOND = {"resnet-w": "esrgan-w", "resnet-p": "esrgan-p", "subband-w": "subband-w-sharp"}
+SECOND = {
+    "resnet-w": "esrgan-w",
+    "resnet-p": "esrgan-p",
+    "subband-w": "subband-w-sharp",
+    "photo": "photo-sharp",
+    "rrdb": "rrdb-sharp",
+}
 
 
 @dataclass(frozen=True)

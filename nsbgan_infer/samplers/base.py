@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -20,7 +20,8 @@ class SamplerInfo:
     one (what its weights expect), `truncation` the default value, `licence` that of the weights. `truncates` says where
     the truncation acts: "z" (`draw_latents` applies it) or "w" (the sampler does, by scaling w towards its mean; z is
     drawn untruncated). Callers hand it on: ``draw_latents(..., truncates=info.truncates)``. `makes` is the reduction
-    that a sample is (`reductions`): by default that of its basis, an ordinary picture being `bicubic`.
+    that a sample is (`reductions`): by default that of its basis, an ordinary picture being `bicubic`. `labels` says
+    what `classes` count: ImageNet's classes, or those of other data, which have numbers but no names here.
     """
 
     name: str
@@ -33,6 +34,7 @@ class SamplerInfo:
     licence: str
     truncates: TruncatedSpace = "z"
     makes: str = ""
+    labels: Literal["imagenet", "numbers"] = "imagenet"
 
     def __post_init__(self) -> None:
         if not self.makes:

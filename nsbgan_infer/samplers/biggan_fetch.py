@@ -11,6 +11,7 @@ from pathlib import Path
 from nsbgan_infer.errors import CheckpointError, OfflineError, WorkError
 from nsbgan_infer.samplers.biggan import BigGANDeep, with_hf_compat
 from nsbgan_infer.samplers.biggan_checkpoint import convert_biggan
+from nsbgan_infer.samplers.biggan_mirrors import local_file, mirrors, try_in_order
 from nsbgan_infer.samplers.biggan_release import (
     SETTINGS,
     WEIGHTS,
@@ -24,7 +25,7 @@ from nsbgan_infer.samplers.biggan_release import (
 )
 from nsbgan_infer.storage.components import load_component
 from nsbgan_infer.storage.files import read_json, sha256_of, writable_folder, write_json
-from nsbgan_infer.storage.hub import cache_dir, fetch_repo, fetch_url, parse_ref
+from nsbgan_infer.storage.hub import Source, cache_dir, check_file, fetch_repo, fetch_url, parse_ref
 
 
 def fetch_released(name: str) -> Path:
@@ -35,18 +36,24 @@ def fetch_released(name: str) -> Path:
     folder = converted_folder(name)
     if is_cached(name):
         return folder
-    source = source_of(name)
     writable_folder(cache_dir(), what="cache folder")
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as scratch:
-        try:
-            file = fetch_url(source, Path(scratch))
-        except OfflineError as error:
-            raise OfflineError(f"{error} A file that you have: `nsbgan convert FILE {folder}`.") from error
-        with _whole_folder(folder) as part:
-            convert_biggan(file, part, resolution=resolution_of(name))
-        if source.sha256 is None:
-            write_json(record_file(), recorded() | {name: sha256_of(file)})
-    return folder
+
+    def take(source: Source) -> Path:
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as scratch:
+            file = own or fetch_url(source, Path(scratch))
+            if own:
+                check_file(own, source)
+            with _whole_folder(folder) as part:
+                convert_biggan(file, part, resolution=resolution_of(name))
+            if source.sha256 is None:
+                write_json(record_file(), recorded() | {name: sha256_of(file)})
+        return folder
+
+    own, source = local_file(name), source_of(name)
+    try:
+        return take(source) if own else try_in_order(mirrors(name, source), take)
+    except OfflineError as error:
+        raise OfflineError(f"{error} A file that you have: `nsbgan convert FILE {folder}`.") from error
 
 
 def load_released(name: str, *, hf_compat: bool = False) -> BigGANDeep:

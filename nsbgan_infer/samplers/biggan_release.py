@@ -3,8 +3,8 @@
     known address -> fetched once, checked -> folded (biggan_checkpoint) -> <cache>/converted/biggan-deep-256/
 
 NSBGAN_BIGGAN_URL names another server's folder with the same three files; NSBGAN_BIGGAN_SHA256 is the checksum of the
-file that it holds, where that is not the released one. Importing this module does not import torch: lists and plans
-need only the facts.
+file that it holds, where that is not the released one. `biggan_mirrors` knows the other addresses. Importing this
+module does not import torch: lists and plans need only the facts.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsbgan_infer.errors import unknown_name
+from nsbgan_infer.samplers.biggan_mirrors import can_reach
 from nsbgan_infer.storage.files import read_json
-from nsbgan_infer.storage.hub import Source, cache_dir, network_reachable
+from nsbgan_infer.storage.hub import Source, cache_dir
 
 if TYPE_CHECKING:
     pass
@@ -76,7 +77,7 @@ def is_cached(name: str) -> bool:
 
 def can_fetch(name: str, *, timeout: float = 3.0) -> bool:
     """Whether the released file can be had now: its server answers within `timeout` seconds. False offline."""
-    return network_reachable(source_of(name).url, timeout=timeout)
+    return can_reach(name, source_of(name), timeout=timeout)
 
 
 def is_wheel_layout(path: Path) -> bool:

@@ -1,51 +1,67 @@
-"""Step 2, StyleGAN2: z (B, style_dim) -> sample (B, 3, R, R), RGB in [0, 1], pixel basis, unconditional.
+"""Step 2, StyleGAN2: z (B, z_dim), y (B, 1000) -> sample (B, 3, R, R), RGB in [0, 1], pixel basis.
 
-The generator of Karras et al. 2020 (arXiv:1912.04958), configuration F: mapping network, modulated convolutions with
-demodulation, one noise map a layer, RGB outputs summed over the resolutions. The weights held here are effective ones:
-the equalised learning rate's constants are multiplied in once, when a public checkpoint is converted
-(`from_public_layout`).
+The generator of Karras et al. 2020 (arXiv:1912.04958), configuration F, and StyleGAN2-ADA's (arXiv:2006.06676), which
+may draw classes: mapping network, modulated convolutions with demodulation, one noise map a layer, RGB outputs summed
+over the resolutions or taken at the last one. The weights held here are effective ones: the equalised learning rate's
+constants are multiplied in once, when a checkpoint is converted (`stylegan2_layouts`).
 
 Truncation psi acts on w, not on z: w <- w_avg + psi (w - w_avg). So z is drawn from the whole N(0, 1) and the mode is
-`scale`, the only one there is in w. Noise maps are drawn from the seed of each image, in a stream of their own.
+`scale`, the only one there is in w. Noise maps are drawn from the seed of each image, in a stream of their own;
+`StyleGAN2.noise` says so, and can be set to the maps that came with the weights, or to none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.classes import NUM_CLASSES
+from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.components import Component, check_tensors, empty_weights
+from nsbgan_infer.storage.components import Component
 
-SQRT2 = math.sqrt(2)
-MAPPING_RATE = 0.01  # the mapping network's learning-rate multiplier, which scales its stored weights
-AVERAGE_OVER = 10_000  # mapped z that stand in for a missing latent_avg
+SQRT2, SQRT_HALF = math.sqrt(2), math.sqrt(0.5)
 EPS = 1e-8
+Architecture = Literal["skip", "resnet", "orig"]
+Noise = Literal["seeds", "stored", "none"]
 
 
 @dataclass(frozen=True)
 class StyleGAN2Config:
-    """`channels`: the widths at 4, 8, 16, ... pixels, so their number sets the resolution (9 of them: 1024).
-
-    `style_dim`: length of z and w; `mapping_layers`: depth of the mapping network; `truncation`: the default psi;
-    `licence`: that of the weights.
-    """
+    """What one such generator is. Raises ValueError for values that do not fit together."""
 
     channels: tuple[int, ...] = (512, 512, 512, 512, 512, 256, 128)
+    """The widths at 4, 8, 16, ... pixels, so their number sets the resolution (9 of them: 1024)."""
     style_dim: int = 512
+    """Length of w, and of z where `z_dim` is 0."""
     mapping_layers: int = 8
     truncation: float = 1.0
+    """The default psi."""
     licence: str = "unknown"
+    z_dim: int = 0
+    mapping_dim: int = 0
+    """Width between the layers of the mapping network; 0: that of w."""
+    num_classes: int = 0
+    """0: the generator draws without classes."""
+    class_dim: int = 0
+    """Length of the class embedding, which is appended to z."""
+    architecture: Architecture = "skip"
+    """skip: RGB of every resolution is summed; resnet: of the last one, with residual blocks; orig: without."""
+    clamp: float = 0.0
+    """Values beyond it are cut after each layer, as networks do that were trained in fp16; 0: none."""
+    stored_noise: bool = False
+    """Whether the noise maps that came with the weights are kept."""
+    name: str = ""
+    """Empty: `stylegan2-` and the side."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.channels) <= 10 or min(self.channels) < 1:
@@ -54,10 +70,28 @@ class StyleGAN2Config:
             raise ValueError("style_dim is positive and mapping_layers is 1 to 64")
         if not 0 < self.truncation <= 1:
             raise ValueError("truncation is above 0 and up to 1")
+        if min(self.z_dim, self.mapping_dim, self.class_dim, self.clamp) < 0:
+            raise ValueError("z_dim, mapping_dim, class_dim and clamp are not negative")
+        if not 0 <= self.num_classes <= NUM_CLASSES or bool(self.num_classes) != bool(self.class_dim):
+            raise ValueError(f"num_classes is 0 to {NUM_CLASSES}, and goes with class_dim")
+        if self.architecture not in get_args(Architecture):
+            raise ValueError(f"architecture {self.architecture!r} is none of {', '.join(get_args(Architecture))}")
 
     @property
     def resolution(self) -> int:
+        """The side of a sample."""
         return 4 << (len(self.channels) - 1)
+
+    @property
+    def mapping_widths(self) -> tuple[int, ...]:
+        """What enters each layer of the mapping network, and what leaves the last."""
+        between = (self.mapping_dim or self.style_dim,) * (self.mapping_layers - 1)
+        return ((self.z_dim or self.style_dim) + self.class_dim, *between, self.style_dim)
+
+    @property
+    def noise_sides(self) -> tuple[int, ...]:
+        """The side of each layer's noise map: 4, 8, 8, 16, 16, ..."""
+        return tuple(4 << ((i + 1) // 2) for i in range(2 * len(self.channels) - 1))
 
 
 def config_f(resolution: int, *, channel_multiplier: int = 2, licence: str = "unknown") -> StyleGAN2Config:
@@ -103,28 +137,33 @@ class ModulatedConv(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated 3 x 3 convolution, noise (B, 1, h, w), bias, leaky ReLU."""
+    """Modulated 3 x 3 convolution, noise (B, 1, h, w), bias, leaky ReLU, all times `gain`, cut at `clamp` times it."""
 
-    def __init__(self, inputs: int, outputs: int, style_dim: int, *, up: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, style_dim: int, *, up: bool, gain: float = 1.0, clamp: float = 0.0
+    ) -> None:
         super().__init__()
+        self.gain, self.clamp = gain, clamp
         self.conv = ModulatedConv(inputs, outputs, 3, style_dim, demodulate=True, up=up)
         self.noise_strength = nn.Parameter(torch.zeros(1))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        return _activate(self.conv(x, w) + self.noise_strength * noise + self.bias[:, None, None])
+        x = _activate(self.conv(x, w) + self.noise_strength * noise + self.bias[:, None, None], self.gain)
+        return _cut(x, self.clamp * self.gain)
 
 
 class ToRGB(nn.Module):
     """Modulated 1 x 1 convolution to RGB, added to the enlarged RGB of the resolution below, if there is one."""
 
-    def __init__(self, inputs: int, style_dim: int) -> None:
+    def __init__(self, inputs: int, style_dim: int, *, clamp: float = 0.0) -> None:
         super().__init__()
+        self.clamp = clamp
         self.conv = ModulatedConv(inputs, 3, 1, style_dim, demodulate=False)
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor, w: Tensor, below: Tensor | None) -> Tensor:
-        rgb: Tensor = self.conv(x, w) + self.bias[:, None, None]
+        rgb = _cut(self.conv(x, w) + self.bias[:, None, None], self.clamp)
         return rgb if below is None else rgb + _enlarge(below)
 
 
@@ -139,103 +178,127 @@ class StyleGAN2(Component):
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__(config)
-        widths, dim = config.channels, config.style_dim
-        self.mapping = nn.ModuleList(_mapping_layer(dim) for _ in range(config.mapping_layers))
+        widths, dim, clamp = config.channels, config.style_dim, config.clamp
+        residual = config.architecture == "resnet"
+        self.noise: Noise = "seeds"
+        if config.num_classes:
+            self.embed = nn.Linear(config.num_classes, config.class_dim)
+        self.mapping = nn.ModuleList(_mapping_layer(i, o) for i, o in pairwise(config.mapping_widths))
         self.const = nn.Parameter(torch.randn(1, widths[0], 4, 4))
-        self.layers = nn.ModuleList([StyledConv(widths[0], widths[0], dim, up=False)])
-        self.to_rgb = nn.ModuleList([ToRGB(widths[0], dim)])
+        self.layers = nn.ModuleList([StyledConv(widths[0], widths[0], dim, up=False, clamp=clamp)])
         for below, width in pairwise(widths):
-            self.layers.append(StyledConv(below, width, dim, up=True))
-            self.layers.append(StyledConv(width, width, dim, up=False))
-            self.to_rgb.append(ToRGB(width, dim))
+            self.layers.append(StyledConv(below, width, dim, up=True, clamp=clamp))
+            gain = SQRT_HALF if residual else 1.0
+            self.layers.append(StyledConv(width, width, dim, up=False, gain=gain, clamp=clamp))
+        emitting = widths if config.architecture == "skip" else widths[-1:]
+        self.to_rgb = nn.ModuleList(ToRGB(width, dim, clamp=clamp) for width in emitting)
+        if residual:
+            self.skips = nn.ModuleList(nn.Conv2d(i, o, 1, bias=False) for i, o in pairwise(widths))
         self.register_buffer("latent_avg", torch.zeros(dim))
+        for i, side in enumerate(config.noise_sides if config.stored_noise else ()):
+            self.register_buffer(f"stored_noise_{i}", torch.zeros(1, 1, side, side))
 
     @property
     def info(self) -> SamplerInfo:
         """See SamplerInfo."""
         return SamplerInfo(
-            name=f"stylegan2-{self.config.resolution}",
+            name=self.config.name or f"stylegan2-{self.config.resolution}",
             basis="pixel",
             resolution=self.config.resolution,
-            z_dim=self.config.style_dim,
-            classes=None,
+            z_dim=self.config.z_dim or self.config.style_dim,
+            classes=tuple(range(self.config.num_classes)) or None,
             truncation_mode="scale",
             truncation=self.config.truncation,
             licence=self.config.licence,
             truncates="w",
+            labels="imagenet" if self.config.num_classes in (0, NUM_CLASSES) else "numbers",
         )
 
     def forward(self, latents: Latents) -> Tensor:
-        """Latents of B images -> (B, 3, R, R) in [0, 1] nominally; the class weights y are not used."""
-        w = self.latent_avg + latents.truncation * (self.map(latents.z) - self.latent_avg)
-        return self.synthesise(w, self.draw_noise(latents.seeds))
+        """Latents of B images -> (B, 3, R, R) in [0, 1] nominally."""
+        return self.forward_tensors(**self.graph_inputs(latents))
 
-    def map(self, z: Tensor) -> Tensor:
-        """z (B, style_dim) -> w (B, style_dim), untruncated."""
-        z = z.float()
-        x = (z * torch.rsqrt(z.square().mean(-1, keepdim=True) + EPS)).to(self.const.dtype)
+    def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
+        """The tensors that `forward_tensors` takes, by name: z (B, z_dim), with classes y (B, num_classes), truncation
+        (1,), and noise (B, sum of r^2), the maps of all layers one after the other."""
+        tensors = {"z": latents.z}
+        if self.config.num_classes:
+            tensors["y"] = latents.y[:, : self.config.num_classes]
+        tensors["truncation"] = torch.tensor([latents.truncation], dtype=latents.z.dtype, device=latents.z.device)
+        maps = self.noise_maps(latents.seeds)
+        return tensors | {"noise": torch.cat([m.expand(len(latents), -1, -1, -1).flatten(1) for m in maps], 1)}
+
+    def forward_tensors(self, z: Tensor, truncation: Tensor, noise: Tensor, y: Tensor | None = None) -> Tensor:
+        """See `graph_inputs`."""
+        sides = self.config.noise_sides
+        maps = torch.split(noise, [side * side for side in sides], dim=1)
+        average = self.latent_avg.float()
+        w = (average + truncation.float() * (self.map(z, y).float() - average)).to(self.const.dtype)
+        return self.synthesise(w, [m.view(-1, 1, side, side) for m, side in zip(maps, sides, strict=True)])
+
+    def map(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """z (B, z_dim) and, with classes, y (B, num_classes) -> w (B, style_dim), untruncated."""
+        x = _normalise(z.float())
+        if self.config.num_classes:
+            if y is None:
+                raise UsageError("This StyleGAN2 draws classes: say which.")
+            x = torch.cat([x, _normalise(self.embed(y.to(self.const.dtype)).float())], 1)
+        x = x.to(self.const.dtype)
         for layer in self.mapping:
             x = _activate(layer(x))
         return x
 
+    def noise_maps(self, seeds: Sequence[int]) -> list[Tensor]:
+        """One map (B or 1, 1, r, r) for each layer, as `noise` says. Raises UsageError if none were stored."""
+        if self.noise == "seeds":
+            return self.draw_noise(seeds)
+        if self.noise == "none":
+            return [self.const.new_zeros(1, 1, side, side) for side in self.config.noise_sides]
+        if not self.config.stored_noise:
+            raise UsageError("No noise maps came with the weights of this StyleGAN2: draw them from seeds.")
+        return [self.get_buffer(f"stored_noise_{i}") for i in range(len(self.layers))]
+
     def draw_noise(self, seeds: Sequence[int]) -> list[Tensor]:
         """One map (B, 1, r, r) of N(0, 1) for each layer; image i's maps depend on seeds[i] alone."""
         generators = [_noise_generator(seed) for seed in seeds]
-        sides = [4 << ((i + 1) // 2) for i in range(len(self.layers))]
-        like = self.const
+        like, sides = self.const, self.config.noise_sides
         return [torch.stack([torch.randn(1, r, r, generator=g) for g in generators]).to(like) for r in sides]
 
     def synthesise(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
         """w (B, style_dim) and the maps of `draw_noise` -> (B, 3, R, R) in [0, 1] nominally, unclamped."""
         x = self.layers[0](self.const.expand(len(w), -1, -1, -1), w, noise[0])
-        rgb = self.to_rgb[0](x, w, None)
-        for step, to_rgb in enumerate(list(self.to_rgb)[1:]):
-            x = self.layers[2 * step + 1](x, w, noise[2 * step + 1])  # (B, C, 2h, 2w)
-            x = self.layers[2 * step + 2](x, w, noise[2 * step + 2])
-            rgb = to_rgb(x, w, rgb)
+        rgb = self.to_rgb[0](x, w, None) if self.config.architecture == "skip" else None
+        for step in range(1, len(self.config.channels)):
+            below = x
+            x = self.layers[2 * step - 1](x, w, noise[2 * step - 1])  # (B, C, 2h, 2w)
+            x = self.layers[2 * step](x, w, noise[2 * step])
+            if self.config.architecture == "resnet":
+                x = x + _cut(_enlarge(self.skips[step - 1](below)), self.config.clamp * SQRT_HALF)
+            if self.config.architecture == "skip":
+                rgb = self.to_rgb[step](x, w, rgb)
+        rgb = self.to_rgb[0](x, w, None) if rgb is None else rgb
         out: Tensor = (rgb + 1) / 2
         return out
 
 
-def from_public_layout(
-    g_ema: Mapping[str, Tensor], latent_avg: Tensor | None, *, licence: str = "unknown"
-) -> StyleGAN2:
-    """The sampler from the state dict `g_ema` of the common PyTorch checkpoints (names and scales: see below).
-
-    Stored weights times 1/sqrt(fan in) are the effective ones, in the mapping network times 0.01 as well. Without
-    `latent_avg` (style_dim,) the mean of 10,000 mapped z of a fixed seed takes its place. The stored noise maps are
-    dropped (noise comes from seeds); stored FIR kernels must be [1, 3, 3, 1]. Raises CheckpointError.
-    """
-    config = _config_of(g_ema, licence)
-    with empty_weights():
-        model = StyleGAN2(config)
-    names = _public_names(config)
-    shapes = {public: torch.empty(shape, device="meta") for public, (_, shape, _) in names.items()}
-    _check_kernels(g_ema)
-    have = {k: {"shape": list(v.shape)} for k, v in g_ema.items() if not re.search(r"^noises\.|\.kernel$", k)}
-    check_tensors(have, shapes, label="the StyleGAN2 checkpoint")
-    own = model.state_dict()
-    state = {ours: (g_ema[k].float() * gain).reshape(own[ours].shape) for k, (ours, _, gain) in names.items()}
-    if latent_avg is not None and latent_avg.shape != (config.style_dim,):
-        raise CheckpointError(f"latent_avg is {list(latent_avg.shape)} instead of [{config.style_dim}].")
-    state["latent_avg"] = torch.zeros(config.style_dim) if latent_avg is None else latent_avg.float()
-    model.load_state_dict(state, strict=True, assign=True)
-    if latent_avg is None:
-        with torch.no_grad():
-            z = torch.randn(AVERAGE_OVER, config.style_dim, generator=torch.Generator("cpu").manual_seed(0))
-            model.latent_avg = model.map(z).mean(0)
-    return model.eval().requires_grad_(False)
-
-
-def _mapping_layer(dim: int) -> nn.Linear:
-    layer = nn.Linear(dim, dim)
-    nn.init.normal_(layer.weight, std=dim**-0.5)
+def _mapping_layer(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=inputs**-0.5)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-def _activate(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2) * SQRT2
+def _normalise(x: Tensor) -> Tensor:
+    """(B, n) brought to a mean square of 1."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPS)
+
+
+def _activate(x: Tensor, gain: float = 1.0) -> Tensor:
+    return F.leaky_relu(x, 0.2) * (SQRT2 * gain)
+
+
+def _cut(x: Tensor, bound: float) -> Tensor:
+    return x.clamp(-bound, bound) if bound else x
 
 
 def _fir(like: Tensor, gain: float) -> Tensor:
@@ -249,67 +312,14 @@ def _blur(x: Tensor) -> Tensor:
     return F.conv2d(x, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), padding=(0, 1), groups=channels)
 
 
-def _enlarge(rgb: Tensor) -> Tensor:
-    """(B, 3, h, w) -> (B, 3, 2h, 2w): zeros in between, padding (2, 1), the FIR with gain 4."""
-    taps = _fir(rgb, 2)
-    kernel = torch.outer(taps, taps).expand(3, 1, 4, 4)
-    return F.conv_transpose2d(rgb, kernel, stride=2, padding=1, groups=3)
+def _enlarge(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, 2h, 2w): zeros in between, padding (2, 1), the FIR with gain 4."""
+    taps, channels = _fir(x, 2), x.shape[1]
+    kernel = torch.outer(taps, taps).expand(channels, 1, 4, 4)
+    return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
 
 
 def _noise_generator(seed: int) -> torch.Generator:
     """A stream that shares nothing with the one from which the same seed draws z."""
     digest = hashlib.sha256(f"stylegan2 noise {seed}".encode()).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:4], "big"))
-
-
-def _config_of(g_ema: Mapping[str, Tensor], licence: str) -> StyleGAN2Config:
-    """Widths and depth as the shapes tell them."""
-    try:
-        ups = sorted(int(m[1]) for k in g_ema if (m := re.fullmatch(r"convs\.(\d+)\.conv\.weight", k)))
-        widths = [g_ema["input.input"].shape[1]] + [g_ema[f"convs.{i}.conv.weight"].shape[1] for i in ups[::2]]
-        depth = sum(bool(re.fullmatch(r"style\.\d+\.weight", k)) for k in g_ema)
-        return StyleGAN2Config(tuple(widths), g_ema["style.1.weight"].shape[0], depth, licence=licence)
-    except (KeyError, IndexError, ValueError) as error:
-        raise CheckpointError(f"This is not a StyleGAN2 checkpoint in the usual layout ({error}).") from error
-
-
-def _public_names(config: StyleGAN2Config) -> dict[str, tuple[str, tuple[int, ...], float]]:
-    """Public name -> (our name, public shape, gain that makes the stored numbers effective)."""
-    dim, widths = config.style_dim, config.channels
-    names: dict[str, tuple[str, tuple[int, ...], float]] = {"input.input": ("const", (1, widths[0], 4, 4), 1)}
-    for i in range(config.mapping_layers):
-        names[f"style.{i + 1}.weight"] = (f"mapping.{i}.weight", (dim, dim), MAPPING_RATE / math.sqrt(dim))
-        names[f"style.{i + 1}.bias"] = (f"mapping.{i}.bias", (dim,), MAPPING_RATE)
-
-    def conv(public: str, ours: str, inputs: int, outputs: int, size: int) -> None:
-        shape, gain = (1, outputs, inputs, size, size), 1 / math.sqrt(inputs * size**2)
-        names[f"{public}.conv.weight"] = (f"{ours}.conv.weight", shape, gain)
-        names[f"{public}.conv.modulation.weight"] = (f"{ours}.conv.style.weight", (inputs, dim), 1 / math.sqrt(dim))
-        names[f"{public}.conv.modulation.bias"] = (f"{ours}.conv.style.bias", (inputs,), 1)
-
-    def layer(public: str, ours: str, inputs: int, outputs: int) -> None:
-        conv(public, ours, inputs, outputs, 3)
-        names[f"{public}.noise.weight"] = (f"{ours}.noise_strength", (1,), 1)
-        names[f"{public}.activate.bias"] = (f"{ours}.bias", (outputs,), 1)
-
-    def rgb(public: str, ours: str, inputs: int) -> None:
-        conv(public, ours, inputs, 3, 1)
-        names[f"{public}.bias"] = (f"{ours}.bias", (1, 3, 1, 1), 1)
-
-    layer("conv1", "layers.0", widths[0], widths[0])
-    rgb("to_rgb1", "to_rgb.0", widths[0])
-    for j, (below, width) in enumerate(pairwise(widths)):
-        layer(f"convs.{2 * j}", f"layers.{2 * j + 1}", below, width)
-        layer(f"convs.{2 * j + 1}", f"layers.{2 * j + 2}", width, width)
-        rgb(f"to_rgbs.{j}", f"to_rgb.{j + 1}", width)
-    return names
-
-
-def _check_kernels(g_ema: Mapping[str, Tensor]) -> None:
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-    usual = torch.outer(taps, taps) / 16  # the FIR with gain 4, as it is stored
-    for name, kernel in g_ema.items():
-        if name.endswith(".kernel") and (
-            kernel.shape != (4, 4) or not torch.allclose(kernel.float(), usual, atol=1e-4)
-        ):
-            raise CheckpointError(f"{name} is not the filter [1, 3, 3, 1]: this variant of StyleGAN2 is not supported.")

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nsbgan_infer.classes import NUM_CLASSES, find_class
+from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.classifiers.base import Classifier, ClassifierInfo, Scores
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.devices import pick_device
@@ -74,7 +74,9 @@ class Studio:
         """
         released = entries("sampler")[PRESETS[preset].sampler].source == "released"
         available = tuple(range(NUM_CLASSES)) if released else self.pipeline(preset).sampler.info.classes
-        return self.search(text, available or ())
+        if available is None:
+            raise UsageError(f"The preset {preset} draws without classes: leave the field empty.")
+        return self.search(text, available)
 
     @cached_property
     def search(self) -> ClassSearch:
@@ -98,7 +100,7 @@ class Studio:
         `threshold` above 0: draw each again, up to 20 times, until a classifier gives its class that probability.
         """
         pipeline = self.pipeline(preset, decoder)
-        requests = pipeline.requests(list(classes) or None, count, seeds=seed)
+        requests = pipeline.requests(_asked(pipeline, *classes), count, seeds=seed)
         if len(requests) > MOST_IMAGES:
             raise UsageError(f"{len(requests)} images were asked for: the page makes at most {MOST_IMAGES} at once.")
         folder, clock, tally = self._new_folder(), Clock(), Tally()
@@ -112,7 +114,7 @@ class Studio:
 
         for output, caption in _made(pipeline, requests, truncation, threshold, step, clock, tally):
             request = output.requests[0]
-            path = folder / file_name(request.class_id, request.seed)
+            path = folder / file_name(request.class_id, request.seed, labels=output.recipes[0].labels)
             save_image(output.images[0], path, recipe=output.recipes[0])
             files.append(str(path))
             captions.append(f"{path.stem}{caption}")
@@ -145,7 +147,7 @@ class Studio:
         finals = []
         for number, decoder in enumerate(decoders):
             pipeline = self.pipeline(preset, decoder)
-            output = pipeline(find_class(class_name).id, seeds=seed, truncation=truncation, keep_steps=True)
+            output = pipeline(_asked(pipeline, class_name), seeds=seed, truncation=truncation, keep_steps=True)
             finals.append(output.images[0])
             if number == 0:
                 shown = [(to_pil(t)[0], f"{name} ({t.shape[-1]})") for name, t in output.steps.items()]
@@ -158,7 +160,7 @@ class Studio:
         """Walk from (class, seed) to (class, seed): yields frames done, and at the end the animated WebP's path."""
         pipeline = self.pipeline(preset)
         ends = [
-            pipeline.latents(pipeline.requests(find_class(name).id, seeds=seed), truncation=truncation)
+            pipeline.latents(pipeline.requests(_asked(pipeline, name), seeds=seed), truncation=truncation)
             for name, seed in (start, end)
         ]
         latents = walk(ends[0], ends[1], steps)
@@ -193,6 +195,11 @@ class _TimedJudge:
         scores = self.classifier(pictures)
         self.clock.mark("judge")
         return scores
+
+
+def _asked(pipeline: NsbPipeline, *classes: str) -> list[str] | None:
+    """The classes to ask a pipeline for: none where it draws without, whatever was typed."""
+    return None if pipeline.sampler.info.classes is None else [c for c in classes if c]
 
 
 def _made(

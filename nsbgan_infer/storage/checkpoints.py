@@ -1,7 +1,7 @@
 """Checkpoint files of others, opened without running anything in them.
 
-`read_pickle` is where the program opens pickles: `torch.load(weights_only=True)` with limits on sizes and without a
-second, laxer try.
+`read_checkpoint` reads other programs' files as data (`torch_files`, `pickles`). `read_pickle` opens our own training
+checkpoints and classifiers: `torch.load(weights_only=True)` with limits on sizes and without a second, laxer try.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from torch import Tensor
 
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.storage.components import CONFIG_KEY, header_config, read_header, read_tensors
+from nsbgan_infer.storage.pickles import Stub
+from nsbgan_infer.storage.torch_files import module_tensors, open_tensor, read_torch_file, refusal
 
 SIZE_LIMIT = 4 << 30  # bytes of a file, and of the tensors in it
-WRAPPERS = ("params_ema", "g_ema", "params", "state_dict", "model")  # the averaged weights first
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+WRAPPERS = ("params_ema", "g_ema", "G_ema", "params", "state_dict", "model", "G", "g")  # the averaged weights first
+PREFIXES = ("module.", "_orig_mod.", "big_gan.")  # of DataParallel, torch.compile and a wrapper of BigBiGAN
 BESIDE = ("latent_avg", "config")  # what may lie beside a wrapped state dict and belongs to it
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state dict without its wrappers, and what lay beside it (`latent_avg`, `config`)."""
+    """A state dict without its wrappers, and what lay beside it (`latent_avg`, `config`), or the whole `module` that it
+    was taken from."""
 
     tensors: dict[str, Tensor]
     beside: dict[str, Any]
@@ -43,7 +46,7 @@ def read_checkpoint(source: Path) -> Checkpoint:
         header = read_header(source)
         own = {"config": header_config(header, source)} if CONFIG_KEY in header.get("__metadata__", {}) else {}
         return Checkpoint(unwrap(read_tensors(source), source).tensors, own)
-    return unwrap(read_pickle(source, mmap=True), source)
+    return unwrap(read_torch_file(source), source)
 
 
 def read_pickle(source: Path, *, limit: int = SIZE_LIMIT, mmap: bool = False) -> Any:
@@ -87,11 +90,23 @@ def unwrap(loaded: Any, source: Path) -> Checkpoint:
     """Take a state dict out of its wrappers and its names out of their prefixes. Raises CheckpointError."""
     beside: dict[str, Any] = {}
     for _ in range(4):
-        key = next((k for k in WRAPPERS if isinstance(loaded, Mapping) and isinstance(loaded.get(k), Mapping)), None)
+        wrapped = (k for k in WRAPPERS if isinstance(loaded, Mapping) and isinstance(loaded.get(k), Mapping | Stub))
+        key = next(wrapped, None)
         if key is None:
             break
-        beside |= {k: loaded[k] for k in BESIDE if k in loaded}
+        beside |= {k: open_tensor(loaded[k]) for k in BESIDE if k in loaded}
         loaded = loaded[key]
+    if isinstance(loaded, tuple) and any(isinstance(v, Stub) and v.name.startswith("dnnlib.tflib.") for v in loaded):
+        raise CheckpointError(
+            f"{source} holds networks of TensorFlow: convert it with `legacy.py` of stylegan2-ada-pytorch first."
+        )
+    if isinstance(loaded, Stub):
+        if loaded.name.startswith("torch.nn."):  # a network built by hand: nobody could say of which kind
+            raise refusal(source, loaded.name)
+        beside["module"] = loaded
+        loaded = module_tensors(loaded)
+    if isinstance(loaded, Mapping):
+        loaded = {name: open_tensor(value) for name, value in loaded.items()}
     if not isinstance(loaded, Mapping) or not loaded:
         raise CheckpointError(f"{source} holds no state dict: expected names with tensors, or {', '.join(WRAPPERS)}.")
     for name, value in loaded.items():

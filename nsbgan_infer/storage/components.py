@@ -31,11 +31,14 @@ from nsbgan_infer.storage.files import atomic_path, read_json, sha256_of, writab
 ARCHITECTURES = {
     "srresnet": "nsbgan_infer.decoders.srresnet:SRResNet",
     "subband": "nsbgan_infer.decoders.subband:SubbandDecoder",
+    "rrdb": "nsbgan_infer.decoders.rrdb:RRDB",
     "photo": "nsbgan_infer.decoders.photo:PhotoDecoder",
     "unet-w": "nsbgan_infer.decoders.unet_w:UNetW",
     "unet-p": "nsbgan_infer.decoders.unet_p:UNetP",
     "biggan-deep": "nsbgan_infer.samplers.biggan:BigGANDeep",
+    "biggan-family": "nsbgan_infer.samplers.biggan_family:BigGANFamily",
     "learned": "nsbgan_infer.samplers.learned:LearnedSampler",
+    "r3gan": "nsbgan_infer.samplers.r3gan:R3GAN",
     "stylegan2": "nsbgan_infer.samplers.stylegan2:StyleGAN2",
 }
 HEADER_LIMIT = 16 << 20
@@ -210,7 +213,7 @@ def read_header(file: Path) -> dict[str, Any]:
             if length > min(HEADER_LIMIT, size - 8):
                 raise CheckpointError(
                     f"{file} is not a safetensors file: "
-                    f"if it is a .bin, .pth or .pt, run `nsbgan convert {file.name} OUT` first."
+                    f"if it is a .bin, .pth, .pt or .pkl, run `nsbgan convert {file.name} OUT` first."
                 )
             header = json.loads(f.read(length))
         with safe_open(file, framework="pt"):
@@ -292,8 +295,8 @@ def header_config(header: Mapping[str, Any], file: Path) -> dict[str, Any]:
         config = None
     if not isinstance(config, dict):
         raise CheckpointError(
-            f"{file} carries no nsbgan configuration: give its folder with config.json, or for a foreign upscaler "
-            f"write spandrel:{file.name}."
+            f"{file} carries no nsbgan configuration: give its folder with config.json, run `nsbgan convert "
+            f"{file.name} OUT` if another program wrote it, or for a foreign upscaler write spandrel:{file.name}."
         )
     return config
 

@@ -133,6 +133,12 @@ def fetch_url(source: Source, folder: Path) -> Path:
     return file
 
 
+def check_file(file: Path, source: Source) -> None:
+    """Raise CheckpointError unless a file of this machine is the one that `source` describes."""
+    if wrong := _mismatch(file, source):
+        raise CheckpointError(f"{file} is not the file that was expected: {wrong}.")
+
+
 def _download(source: Source, part: Path) -> None:
     from torch.hub import download_url_to_file
 

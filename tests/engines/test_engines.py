@@ -15,7 +15,7 @@ from tiny import CLASSES, randomise, tiny_biggan, tiny_decoder, tiny_pipeline
 from nsbgan_infer.datasets import open_source, to_tensor
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.encoders import WaveletEncoder
-from nsbgan_infer.encoders.table import encoder_for
+from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.engines import ENGINES, pick_engine, with_engine
 from nsbgan_infer.engines.baked import BakedBigGAN
 from nsbgan_infer.engines.graph import part_graph
@@ -26,7 +26,7 @@ from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.registry import shipped_file
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.samplers.biggan import BigGANDeep
-from nsbgan_infer.samplers.stylegan2 import from_public_layout
+from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
 from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.storage.shipped import manifest
 
@@ -133,7 +133,7 @@ def test_shipped_weights_stay_within_the_limits_of_each_engine(
     if part.kind != "decoder":
         pytest.skip("samplers are compared in whole pipelines")
     photo = to_tensor(open_source(shared_data / "set5.zip").image(0))[None, :, :256, :256]
-    given = encoder_for(part.info.basis, 2)(photo)  # (1, 3, 64, 64)
+    given = make_reducer(part.info.reads, 4)(photo)  # (1, 3, 64, 64)
     wanted = part(given)
     graph = part_graph(part)
     assert graph is not None

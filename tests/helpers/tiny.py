@@ -75,6 +75,20 @@ def tiny_biggan(resolution: int = 128) -> BigGANDeep:
     return sampler
 
 
+def tiny_published(name: str) -> Component:
+    """R3GAN at 64 with 1000 classes, or BigBiGAN at 128, as narrow as they can be."""
+    from nsbgan_infer.samplers.biggan_family import BigGANFamily, BigGANFamilyConfig
+    from nsbgan_infer.samplers.r3gan import R3GAN, R3GANConfig
+
+    torch.manual_seed(0)
+    if name == "r3gan-64":
+        return randomise(R3GAN(R3GANConfig((4,) * 5, (8,) * 5, (2,) * 5, (1,) * 5, z_dim=4, class_dim=4)))
+    config = BigGANFamilyConfig(
+        (8,) * 6, enlarging=(0, 1, 2, 3, 4), attention=(3,), z_dim=12, class_dim=0, num_classes=0
+    )
+    return randomise(BigGANFamily(config))
+
+
 def tiny_pipeline() -> NsbPipeline:
     """16 -> 64 -> 32 -> 128, wavelet, like the embedded one."""
     decoder = tiny_decoder()

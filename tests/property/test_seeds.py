@@ -14,7 +14,7 @@ from tiny import CLASSES, tiny_pipeline
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import LAST_SEED
 from nsbgan_infer.pipeline import NsbPipeline
-from nsbgan_infer.samplers.stylegan2 import from_public_layout
+from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
 
 ONE_GREY_LEVEL = 1 / 255
 

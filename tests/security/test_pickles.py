@@ -102,6 +102,8 @@ ENTRANCES: dict[str, tuple[Callable[[Path, bytes], Path], Callable[[Path], Any]]
     "load_sampler, folder": (as_component, lambda p: load_sampler(str(p))),
     "load_sampler, the wheel's folder": (as_wheel_folder, lambda p: load_sampler(str(p))),
     "convert, .pth": (as_file(".pth"), lambda p: convert_checkpoint(p, p.parent / "out")),
+    "convert, .pkl": (as_file(".pkl"), lambda p: convert_checkpoint(p, p.parent / "out")),
+    "load_sampler, .pkl": (as_file(".pkl"), lambda p: load_sampler(str(p))),
     "convert, .bin": (as_file(".bin"), lambda p: convert_checkpoint(p, p.parent / "out.safetensors")),
     "convert, .safetensors": (as_file(".safetensors"), lambda p: convert_checkpoint(p, p.parent / "out")),
     "convert, the wheel's folder": (as_wheel_folder, lambda p: convert_checkpoint(p, p.parent / "out")),
@@ -138,7 +140,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".bin", ".safetensors", ".png"])
+@pytest.mark.parametrize("suffix", [".pth", ".bin", ".pkl", ".safetensors", ".png"])
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(c[:1] + c[-4:-3]))
 def test_the_command_refuses_it_with_exit_code_2(
     command: tuple[str, ...], suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

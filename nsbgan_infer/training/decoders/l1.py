@@ -36,6 +36,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resnet-p": {"arch": "srresnet", "name": "resnet-p", "basis": "pixel"},
     "subband-w": {"arch": "subband", "name": "subband-w", "blocks": 16, "channels": 64},
     "subband-w-fast": {"arch": "subband", "name": "subband-w-fast", "blocks": 8, "channels": 48},
+    "rrdb": {"arch": "rrdb", "name": "rrdb"},
     "photo": {"arch": "photo", "name": "photo", "blocks": 16, "channels": 64},
     "photo-fast": {"arch": "photo", "name": "photo-fast", "blocks": 8, "channels": 48},
 }
@@ -182,12 +183,17 @@ def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
 
 @torch.no_grad()
 def write_sheet(network: Component, reduce: Reducer, batches: CropBatches, folder: Path, step: int) -> None:
-    """Rows of enlarged low band, decoded picture and truth for eight windows, always the same ones."""
+    """`write_rows` of eight windows, always the same ones."""
+    picture = torch.cat([batches(i) for i in range(-(-SHEET_PICTURES // batches.batch))])[:SHEET_PICTURES]
+    write_rows(network, reduce(picture), picture, folder, step)
+
+
+@torch.no_grad()
+def write_rows(network: Component, low_band: Tensor, picture: Tensor, folder: Path, step: int) -> None:
+    """Rows of enlarged low band, decoded picture and truth: the sheet of `step`."""
     from PIL import Image
 
     folder.mkdir(exist_ok=True)
-    picture = torch.cat([batches(i) for i in range(-(-SHEET_PICTURES // batches.batch))])[:SHEET_PICTURES]
-    low_band = reduce(picture)
     near = torch.nn.functional.interpolate(low_band, picture.shape[-2:], mode="nearest")
     columns = torch.cat([near, network(low_band), picture], dim=-2)  # (N, 3, 3S, S)
     sheet = torch.cat(list(columns), dim=-1).clamp(0, 1).mul(255).round().to(torch.uint8)

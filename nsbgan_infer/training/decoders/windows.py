@@ -14,6 +14,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ Pixels = NDArray[np.uint8]
 CACHE_BYTES = 4 << 30
 DATA_STREAM = 1  # of `step_generator`
 ORDER_STREAM = 2
+B = TypeVar("B")  # a batch: a tensor, or a tuple of them
 
 
 @dataclass(frozen=True)
@@ -160,15 +162,15 @@ def as_floats(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255)
 
 
-class Prefetched:
+class Prefetched(Generic[B]):
     """The same batches, the next one being cut in a thread while the present one is used."""
 
-    def __init__(self, batches: Callable[[int], Tensor]) -> None:
+    def __init__(self, batches: Callable[[int], B]) -> None:
         self.batches = batches
         self.pool = ThreadPoolExecutor(1)
-        self.following: tuple[int, Future[Tensor]] | None = None
+        self.following: tuple[int, Future[B]] | None = None
 
-    def __call__(self, step: int) -> Tensor:
+    def __call__(self, step: int) -> B:
         """The batch of a step; fastest if the steps come in order."""
         expected = self.following is not None and self.following[0] == step
         batch = self.following[1].result() if expected and self.following else self.batches(step)
@@ -177,32 +179,32 @@ class Prefetched:
 
 
 @dataclass(frozen=True)
-class _Steps(Dataset[Tensor | NsbError]):
+class _Steps(Dataset[B | NsbError]):
     """A data set whose item i is the batch of step i, or the error, which a DataLoader would bury in a traceback."""
 
-    batches: Callable[[int], Tensor]
+    batches: Callable[[int], B]
 
-    def __getitem__(self, step: int) -> Tensor | NsbError:
+    def __getitem__(self, step: int) -> B | NsbError:
         try:
             return self.batches(step)
         except NsbError as error:
             return error
 
 
-class WorkerBatches:
+class WorkerBatches(Generic[B]):
     """The same batches, cut by `workers` forked processes of a DataLoader, in page-locked memory where there is CUDA.
 
     Forked processes share the decoded pictures with this one; where systems cannot fork, UsageError is raised.
     """
 
-    def __init__(self, batches: Callable[[int], Tensor], workers: int) -> None:
+    def __init__(self, batches: Callable[[int], B], workers: int) -> None:
         if "fork" not in multiprocessing.get_all_start_methods():
             raise UsageError("This system cannot share pictures with worker processes: set workers = 0.")
         self.batches, self.workers = batches, workers
         self.following = -1
-        self.iterator: Iterator[Tensor | NsbError] = iter(())
+        self.iterator: Iterator[B | NsbError] = iter(())
 
-    def __call__(self, step: int) -> Tensor:
+    def __call__(self, step: int) -> B:
         """The batch of a step; any other than the next one starts the processes anew."""
         if step != self.following:
             self.iterator = iter(
