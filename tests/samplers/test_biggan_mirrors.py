@@ -14,8 +14,9 @@ from wheel_weights import random_biggan
 
 from nsbgan_infer.errors import CheckpointError, OfflineError
 from nsbgan_infer.samplers import biggan_mirrors, biggan_release
+from nsbgan_infer.samplers.biggan_fetch import fetch_released
 from nsbgan_infer.samplers.biggan_mirrors import HUB, mirrors
-from nsbgan_infer.samplers.biggan_release import can_fetch, fetch_released, is_cached, source_of
+from nsbgan_infer.samplers.biggan_release import can_fetch, is_cached, source_of
 from nsbgan_infer.storage import hub
 
 NAME, FILE = "biggan-deep-128", "pytorch_model.bin"
