@@ -176,7 +176,7 @@ def test_checkpoints_that_do_not_fit_say_what_differs() -> None:
 )
 def test_impossible_configurations_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        replace(BigGANFamilyConfig((8, 8, 4), z_dim=6, enlarging=(0, 1)), **change)
+        replace(BigGANFamilyConfig((8, 8, 4), z_dim=6, enlarging=(0, 1), attention=()), **change)
 
 
 @pytest.mark.slow
