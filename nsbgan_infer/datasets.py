@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nsbgan_infer.classes import NUM_CLASSES, all_classes
 from nsbgan_infer.errors import ImageFileError, NsbError, UsageError
-from nsbgan_infer.image_files import GREY16, SUFFIXES, check_numbers, grey16, open_whole, sentences, tags_of
+from nsbgan_infer.storage.image_files import GREY16, SUFFIXES, check_numbers, grey16, open_whole, sentences, tags_of
 
 ASIDE = "below-threshold"  # the folder of what rejection kept aside, no part of the set that it lies in
 BYTES_LIMIT = 512 << 20  # of one picture's file inside an archive

@@ -18,8 +18,8 @@ from PIL import Image, PngImagePlugin
 
 from nsbgan_infer.classes import NUM_CLASSES, all_classes
 from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
-from nsbgan_infer.image_files import open_whole
 from nsbgan_infer.storage.files import write_bytes
+from nsbgan_infer.storage.image_files import open_whole
 
 if TYPE_CHECKING:  # reading a recipe needs neither
     import numpy as np

@@ -21,7 +21,7 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.reconstruction import DecoderReport, place_of, quantise, y_scores
-from nsbgan_infer.image_files import open_header
+from nsbgan_infer.storage.image_files import open_header
 
 SMALLEST = 8  # of a small picture: the least that decoders promise
 

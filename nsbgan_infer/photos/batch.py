@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 from nsbgan_infer.errors import NsbError, UsageError
-from nsbgan_infer.image_files import HEIC_SUFFIXES, open_header, reads_heic, suffixes
 from nsbgan_infer.photos.exif import is_own_result
 from nsbgan_infer.photos.reading import check_photo
 from nsbgan_infer.photos.resizing import Wish
 from nsbgan_infer.photos.writing import FORMATS, PhotoFormat, check_size, photo_format
 from nsbgan_infer.storage.files import NAME_LIMIT
+from nsbgan_infer.storage.image_files import HEIC_SUFFIXES, open_header, reads_heic, suffixes
 
 STREAM = Path("-")  # standard input or output
 Existing = Literal["refuse", "skip", "overwrite"]

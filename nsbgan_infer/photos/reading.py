@@ -19,8 +19,17 @@ from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 from nsbgan_infer.errors import ImageFileError
-from nsbgan_infer.image_files import GREY16, Source, check_numbers, grey16, open_header, open_whole, sentences, tags_of
 from nsbgan_infer.photos.exif import keep_exif
+from nsbgan_infer.storage.image_files import (
+    GREY16,
+    Source,
+    check_numbers,
+    grey16,
+    open_header,
+    open_whole,
+    sentences,
+    tags_of,
+)
 
 MAX_PIXELS = 1 << 24
 SWAPPED = {  # how to read the other byte of each 16 bits than Pillow keeps

@@ -42,7 +42,7 @@ def photo_format(name: str) -> PhotoFormat | None:
 
     Raises UsageError for the ending of a picture that cannot be written.
     """
-    from nsbgan_infer.image_files import HEIC_SUFFIXES, SUFFIXES
+    from nsbgan_infer.storage.image_files import HEIC_SUFFIXES, SUFFIXES
 
     suffix = Path(name).suffix.lower()
     for fmt, holds in FORMATS.items():

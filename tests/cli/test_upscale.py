@@ -196,8 +196,8 @@ def test_results_inside_the_folder_are_not_searched(run_json: JsonRun) -> None:
 def test_heic_is_read_or_named_with_what_to_install(
     run: Run, run_json: JsonRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nsbgan_infer import image_files
     from nsbgan_infer.photos import batch
+    from nsbgan_infer.storage import image_files
 
     heif = pytest.importorskip("pillow_heif", reason="HEIC needs the extra heic")
     Path("in").mkdir()

@@ -21,7 +21,7 @@ from nsbgan_infer.photos.png16 import encode_png16
 from nsbgan_infer.photos.reading import to_srgb
 
 tifffile = pytest.importorskip("tifffile", reason="writes the TIFFs that Pillow cannot; scikit-image brings it")
-COVERS = ["image_files", "photos.png16"]
+COVERS = ["storage.image_files", "photos.png16"]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
