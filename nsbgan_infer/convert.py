@@ -16,7 +16,9 @@ from torch import Tensor
 from nsbgan_infer.decoders import rrdb
 from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
 from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.samplers import biggan_layouts, r3gan
 from nsbgan_infer.samplers.biggan_checkpoint import convert_biggan
+from nsbgan_infer.samplers.stylegan2_layouts import from_ada_state, from_public_layout
 from nsbgan_infer.storage.checkpoints import Checkpoint, is_plain_tensor, read_checkpoint
 from nsbgan_infer.storage.components import Component, build_component, check_tensors, empty_weights, save_component
 from nsbgan_infer.storage.files import sha256_of
@@ -79,8 +81,6 @@ def _build_own(checkpoint: Checkpoint, name: str, licence: str) -> Component:
 
 
 def _build_stylegan2(checkpoint: Checkpoint, _name: str, licence: str) -> Component:
-    from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
-
     average = checkpoint.beside.get("latent_avg")
     if average is not None and not (isinstance(average, Tensor) and is_plain_tensor(average)):
         raise CheckpointError("latent_avg of the StyleGAN2 checkpoint is no ordinary tensor.")
@@ -88,33 +88,23 @@ def _build_stylegan2(checkpoint: Checkpoint, _name: str, licence: str) -> Compon
 
 
 def _build_stylegan2_ada(checkpoint: Checkpoint, _name: str, licence: str) -> Component:
-    from nsbgan_infer.samplers.stylegan2_layouts import from_ada_state
-
     return from_ada_state(checkpoint.tensors, checkpoint.beside.get("module"), licence=licence)
 
 
 def _build_biggan(checkpoint: Checkpoint, name: str, licence: str) -> Component:
-    from nsbgan_infer.samplers.biggan_layouts import from_peer_state
-
-    return from_peer_state(checkpoint.tensors, name=name, licence=licence)
+    return biggan_layouts.from_peer_state(checkpoint.tensors, name=name, licence=licence)
 
 
 def _is_biggan(checkpoint: Checkpoint) -> bool:
-    from nsbgan_infer.samplers.biggan_layouts import is_biggan_pytorch, is_studiogan
-
-    return is_biggan_pytorch(checkpoint.tensors) or is_studiogan(checkpoint.tensors)
+    return biggan_layouts.is_biggan_pytorch(checkpoint.tensors) or biggan_layouts.is_studiogan(checkpoint.tensors)
 
 
 def _build_r3gan(checkpoint: Checkpoint, name: str, licence: str) -> Component:
-    from nsbgan_infer.samplers.r3gan import from_peer_state
-
-    return from_peer_state(checkpoint.tensors, name=name, licence=licence)
+    return r3gan.from_peer_state(checkpoint.tensors, name=name, licence=licence)
 
 
 def _is_r3gan(checkpoint: Checkpoint) -> bool:
-    from nsbgan_infer.samplers.r3gan import is_r3gan
-
-    return is_r3gan(checkpoint.tensors)
+    return r3gan.is_r3gan(checkpoint.tensors)
 
 
 def _build_srresnet(checkpoint: Checkpoint, name: str, licence: str) -> Component:

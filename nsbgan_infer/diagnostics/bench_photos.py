@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.decoders.foreign import load_foreign
 from nsbgan_infer.devices import computes_bf16
 from nsbgan_infer.diagnostics.bench_parts import smooth_picture
 from nsbgan_infer.engines import EngineName
@@ -68,8 +69,6 @@ def compact_upscaler(features: int = 64, convolutions: int = 32) -> Any:
     Raises MissingExtraError without spandrel, UsageError where it cannot be imported.
     """
     from safetensors.torch import save_file
-
-    from nsbgan_infer.decoders.foreign import load_foreign
 
     generator = torch.Generator().manual_seed(0)
     widths = [3, *[features] * (convolutions + 1), 48]

@@ -22,6 +22,7 @@ from torch import Tensor
 from nsbgan_infer.decoders.anchor import RIM, decode_over, moves
 from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.decoders.tiling import SMALLEST
+from nsbgan_infer.engines.graph import Engined
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.photos.alpha import spread_colours
 from nsbgan_infer.photos.reading import Photo
@@ -214,6 +215,4 @@ def _windows(length: int, info: DecoderInfo, tile: int | None, quantum: int, mar
 
 def is_compiled(decoder: Decoder) -> bool:
     """Whether another engine than eager torch runs the decoder, which compiles for each shape."""
-    from nsbgan_infer.engines.graph import Engined
-
     return isinstance(decoder, Engined)

@@ -14,6 +14,7 @@ from nsbgan_infer.photos.exif import exif_of_result
 from nsbgan_infer.photos.png16 import encode_png16
 from nsbgan_infer.photos.reading import Photo, to_srgb
 from nsbgan_infer.storage.files import write_bytes
+from nsbgan_infer.storage.image_files import HEIC_SUFFIXES, SUFFIXES
 
 PhotoFormat = Literal["png", "jpeg", "webp", "avif"]
 
@@ -42,8 +43,6 @@ def photo_format(name: str) -> PhotoFormat | None:
 
     Raises UsageError for the ending of a picture that cannot be written.
     """
-    from nsbgan_infer.storage.image_files import HEIC_SUFFIXES, SUFFIXES
-
     suffix = Path(name).suffix.lower()
     for fmt, holds in FORMATS.items():
         if suffix in holds.suffixes:

@@ -16,6 +16,8 @@ from nsbgan_infer.errors import CheckpointError, MissingExtraError, OfflineError
 from nsbgan_infer.storage.hub import set_offline
 from nsbgan_infer.torch_operators import import_beside_torch
 
+COVERS = ["torch_operators"]
+
 
 @pytest.fixture(scope="module")
 def fid_network() -> Any:

@@ -19,6 +19,8 @@ from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.training.decoders.l1 import NETWORKS
 from nsbgan_infer.training.decoders.start import start_from
 
+COVERS = ["training.decoders.start"]
+
 TINY = PhotoConfig(name="tiny", blocks=2, channels=8)
 
 

@@ -20,6 +20,8 @@ from nsbgan_infer.samplers.biggan_family import BigGANFamily, BigGANFamilyConfig
 from nsbgan_infer.samplers.biggan_layouts import from_peer_state
 from nsbgan_infer.storage.components import load_component, save_component
 
+COVERS = ["samplers.biggan_layouts"]
+
 FIXTURES = ("biggan-128", "biggan-deep-128", "bigbigan-128", "studiogan-biggan-128", "studiogan-deep-studiogan-64")
 
 
