@@ -48,22 +48,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
 class DecoderSettings:
     """One run of the L1 stage.
 
-    <<<<<<< HEAD:nsbgan_infer/training/decoders/l1.py
-        `arch` is a row of NETWORKS, `blocks` and `channels` (0: as in the row) make it narrower, `scale` (0: 4) is what it
-        enlarges by where the architecture has a choice; `data` are folders, ZIPs or tar shards. `crop` is the side of the
-        low-band window, `square` > 0 prepares pictures as central squares of that size. `turns` adds quarter turns and
-        vertical mirrors to the flips, `shrink` < 1 windows made smaller by a random factor down to it (small sets of
-        pictures go further). `start` continues from the weights of another run (not a resume: the schedule begins anew).
-        `workers` processes cut the windows; 0, a thread, keeps up with CPUs.
-    =======
-        `arch` is a row of NETWORKS, `blocks` and `channels` (0: as in the row) make it narrower; `data` are folders, ZIPs
-        or tar shards. `crop` is the side of the low-band window, `square` > 0 prepares pictures as central squares of
-        that size. `turns` adds quarter turns and vertical mirrors to the flips, `shrink` < 1 windows made smaller by a
-        random factor down to it (small sets of pictures go further). `start` continues from the weights of another run (not
-        a resume: the schedule begins anew). `workers` processes cut the windows; 0, a thread, keeps up with CPUs.
-        `degrade` names what may happen to a window before it is enlarged (see `decoders.degradations`; none: it is only
-        made smaller), one of them drawn for each, but for a share of `clean` windows.
-    >>>>>>> rrdb:nsbgan_infer/training/decoder.py
+    `arch` is a row of NETWORKS, `blocks` and `channels` (0: as in the row) make it narrower, `scale` (0: 4) is what it
+    enlarges by where the architecture has a choice; `data` are folders, ZIPs or tar shards. `crop` is the side of the
+    low-band window, `square` > 0 prepares pictures as central squares of that size. `turns` adds quarter turns and
+    vertical mirrors to the flips, `shrink` < 1 windows made smaller by a random factor down to it (small sets of
+    pictures go further). `start` continues from the weights of another run (not a resume: the schedule begins anew).
+    `workers` processes cut the windows; 0, a thread, keeps up with CPUs. `degrade` names what may happen to a window
+    before it is enlarged (see `degradations`; none: it is only made smaller), one of them drawn for each, except for a
+    share of `clean` windows.
     """
 
     loop: LoopSettings
