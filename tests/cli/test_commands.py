@@ -31,7 +31,7 @@ COVERS = [
     "cli.plan",
     "cli.plugins",
     "cli.regenerate",
-    "cli.upscale",
+
 ]
 
 JsonRun = Callable[..., Any]
