@@ -31,7 +31,6 @@ COVERS = [
     "cli.plan",
     "cli.plugins",
     "cli.regenerate",
-
 ]
 
 JsonRun = Callable[..., Any]
