@@ -48,6 +48,9 @@ def convert_checkpoint(source: Path, out: Path, *, licence: str = "unknown") -> 
     if build is None:
         return convert_biggan(source, out)
     component = build(checkpoint, re.sub(r"[^\w.-]", "-", source.stem)[:64], licence)
+    spoilt = next((k for k, v in component.state_dict().items() if not bool(torch.isfinite(v).all())), None)
+    if spoilt:
+        raise CheckpointError(f"{source} is damaged: it leads to NaN or infinity in {spoilt}. Fetch it again.")
     info = {"converted_from": source.name, "source_sha256": sha256_of(source), "layout": name}
     return save_component(component, out, info=info)
 
