@@ -32,7 +32,7 @@ from nsbgan_infer.components import (
 )
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.files import sha256_of
-from nsbgan_infer.storage.pickles import Stub
+from nsbgan_infer.storage.stored import Stub
 from nsbgan_infer.storage.torch_files import module_tensors, open_tensor, read_torch_file, refusal
 
 SIZE_LIMIT = 4 << 30  # bytes of a file, and of the tensors in it
