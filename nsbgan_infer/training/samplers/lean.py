@@ -396,7 +396,7 @@ class RedrawTask:
 
         def by_class(seen: Seen) -> list[Tensor]:
             return [
-                (s / scale).view(len(classes), -1, s.shape[1])
+                torch.unflatten(s / scale, 0, (len(classes), -1))
                 for s, scale in zip(seen.summaries(), watcher.scales, strict=True)
             ]
 
