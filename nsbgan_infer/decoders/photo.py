@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, ResidualBlock, init_conv
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, architecture
 
 SCALES = (2, 3, 4)
 
@@ -39,6 +39,7 @@ class PhotoConfig:
             raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}")
 
 
+@architecture
 class PhotoDecoder(Component):
     """Predicts sub-pixels at the low resolution. Starts as the bicubic enlargement: the head is zero at first."""
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, init_conv
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage.components import Component, check_tensors, empty_weights
+from nsbgan_infer.storage.architectures import Component, architecture
+from nsbgan_infer.storage.components import check_tensors, empty_weights
 
 SLOPE = 0.2  # of the leaky ReLUs
 SHARE = 0.2  # of what a dense block and a block of three add to their input
@@ -91,6 +92,7 @@ class ResidualDenseBlocks(nn.Module):
         return out
 
 
+@architecture
 class RRDB(Component):
     """conv, residual dense blocks with a skip over all, nearest x2 + conv for each doubling, two convs."""
 

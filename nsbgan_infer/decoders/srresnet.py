@@ -22,7 +22,7 @@ from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, ResidualBlock, ini
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, architecture
 
 SLOPE = 0.1  # of the leaky ReLUs
 
@@ -56,6 +56,7 @@ class SRResNetConfig:
             raise ValueError("blocks, channels and divisor must be positive")
 
 
+@architecture
 class SRResNet(Component):
     """conv, 16 residual blocks of 64, one pixel shuffle per doubling, two convs: 1,517,571 parameters at scale 4."""
 

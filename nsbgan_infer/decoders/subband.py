@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.encoders.lifting import idwt2
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, architecture
 
 BANDS = 3  # cH, cV, cD
 COLOURS = 3
@@ -54,6 +54,7 @@ class ResidualBlock(nn.Module):
         return out
 
 
+@architecture
 class SubbandDecoder(Component):
     """Predicts the details of two levels at the low band's resolution. Starts as `iwt`: the head is zero at first."""
 

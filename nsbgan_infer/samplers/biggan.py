@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.latents import Latents, check_truncation
 from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, architecture
 
 CACHED_TRUNCATIONS = 64
 
@@ -91,6 +92,7 @@ class BigGANConfig:
         return tuple(c for _, i, _ in self.layers for c in (i * ch, *(i * ch // 4,) * 3))
 
 
+@architecture
 class BigGANDeep(Component):
     """The folded generator; see the module's docstring for shapes and ranges.
 
@@ -101,6 +103,7 @@ class BigGANDeep(Component):
     kind = "sampler"
     arch = "biggan-deep"
     Config = BigGANConfig
+    published: ClassVar[dict[str, BigGANConfig]] = {f"biggan-deep-{side}": BigGANConfig(side) for side in LAYERS}
     config: BigGANConfig
 
     def __init__(self, config: BigGANConfig) -> None:

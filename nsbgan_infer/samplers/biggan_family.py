@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.samplers.biggan import Attention, norm_relu
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, architecture
 
 Split = Literal["parts", "whole", "start"]
 Skip = Literal["mixed", "cut"]
@@ -108,7 +108,7 @@ class BigGANFamilyConfig:
         return self.widths[block : block + 2]
 
 
-def published_bigbigan(licence: str = "unknown") -> BigGANFamilyConfig:
+def published_bigbigan() -> BigGANFamilyConfig:
     """The sizes of the published BigBiGAN generator at 128 x 128."""
     widths = tuple(96 * n for n in (16, 16, 8, 4, 2, 1))
     return BigGANFamilyConfig(
@@ -118,16 +118,17 @@ def published_bigbigan(licence: str = "unknown") -> BigGANFamilyConfig:
         class_dim=0,
         num_classes=0,
         name="bigbigan-128",
-        licence=licence,
     )
 
 
+@architecture
 class BigGANFamily(Component):
     """The folded generator: see the module's docstring. fp32 or bf16, on any device."""
 
     kind = "sampler"
     arch = "biggan-family"
     Config = BigGANFamilyConfig
+    published: ClassVar[dict[str, BigGANFamilyConfig]] = {"bigbigan-128": published_bigbigan()}
     config: BigGANFamilyConfig
     final_gain: Tensor
     final_shift: Tensor

@@ -8,7 +8,7 @@ arXiv:2109.05070, which conditions on stored instances too).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -22,7 +22,7 @@ from nsbgan_infer.reductions import OF_BASIS
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.samplers.lean import LeanGenerator
 from nsbgan_infer.samplers.resnets import OUTPUTS, ResNetGenerator
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, architecture
 
 Form = Literal["lean", "biggan", "biggan-deep"]
 SHARPNESS = 24.0  # of the choice among stored codes: two to four of them share most of the weight
@@ -77,12 +77,20 @@ class LearnedConfig:
             raise ValueError("scale must be above 0")
 
 
+PAPER_W = LearnedConfig(tuple(range(NUM_CLASSES)), name="learned-w-64")
+PAPER_P = replace(
+    PAPER_W, form="biggan", basis="pixel", z_dim=120, channels=64, shift=0.0, scale=1.0, name="learned-p-64"
+)
+
+
+@architecture
 class LearnedSampler(Component):
     """A generator with its normalisation undone: what leaves is gain-free, nominally [0, 1], unclamped."""
 
     kind: ClassVar[str] = "sampler"
     arch: ClassVar[str] = "learned"
     Config = LearnedConfig
+    published: ClassVar[dict[str, LearnedConfig]] = {"learned-w-64": PAPER_W, "learned-p-64": PAPER_P}  # table 1
 
     def __init__(self, config: LearnedConfig) -> None:
         super().__init__(config)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.components import Component, check_tensors, empty_weights
+from nsbgan_infer.storage.architectures import Component, architecture
+from nsbgan_infer.storage.components import check_tensors, empty_weights
 
 SLOPE = 0.2  # of the leaky ReLU, whose gain is 1
 LARGEST = 8192
@@ -73,12 +75,14 @@ class R3GANConfig:
         return 4 << (len(self.widths) - 1)
 
 
+@architecture
 class R3GAN(Component):
     """The generator: see the module's docstring. fp32 or bf16, on any device."""
 
     kind = "sampler"
     arch = "r3gan"
     Config = R3GANConfig
+    published: ClassVar[dict[str, R3GANConfig]] = {"r3gan-64": R3GANConfig(name="r3gan-64")}
     config: R3GANConfig
 
     def __init__(self, config: R3GANConfig) -> None:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, architecture
 
 SQRT2, SQRT_HALF = math.sqrt(2), math.sqrt(0.5)
 EPS = 1e-8
@@ -167,12 +167,17 @@ class ToRGB(nn.Module):
         return rgb if below is None else rgb + _enlarge(below)
 
 
+@architecture
 class StyleGAN2(Component):
     """The sampler: see the module's docstring. fp32 or bf16; styles are demodulated in fp32 either way."""
 
     kind = "sampler"
     arch = "stylegan2"
     Config = StyleGAN2Config
+    published: ClassVar[dict[str, StyleGAN2Config]] = {
+        name: replace(config_f(side), name=name)
+        for name, side in (("stylegan2-256", 256), ("stylegan2-ffhq", 1024), ("stylegan2-ffhq-256", 256))
+    }
     config: StyleGAN2Config
     latent_avg: Tensor
 

@@ -1,0 +1,88 @@
+"""What an architecture says of itself where it is defined, and how it is found by name.
+
+A module of samplers/ or decoders/ defines a `Component` and decorates it with `@architecture`: no table elsewhere names
+it. The modules of these rooms are listed, not named, and imported only when an architecture is asked for.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from torch import nn
+
+from nsbgan_infer.errors import unknown_name
+
+ROOMS = ("nsbgan_infer.decoders", "nsbgan_infer.samplers")
+
+
+class Component(nn.Module):
+    """A network with a frozen dataclass as its configuration.
+
+    Subclasses take one argument, the configuration, and must be constructible under `torch.device("meta")`: every
+    tensor that matters is a parameter or a persistent buffer, so that loading fills all of them.
+    """
+
+    kind: ClassVar[str]
+    """sampler or decoder"""
+    arch: ClassVar[str]
+    """The name in `config.json`, unique among all architectures."""
+    Config: ClassVar[type[Any]]
+    """The frozen dataclass; its __post_init__ raises ValueError for values that do not fit together."""
+    published: ClassVar[Mapping[str, Any]] = {}
+    """Names of the registry whose weights do not ship -> the configuration that these have: a plan needs no weights."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.weights_file: Path | None = None  # set by load_component
+
+
+C = TypeVar("C", bound=Component)
+_known: dict[str, type[Component]] = {}
+
+
+def architecture(cls: type[C]) -> type[C]:
+    """Class decorator: components of this class are from now on saved and loaded under `cls.arch`.
+
+    Raises ValueError if another class has that name.
+    """
+    other = _known.setdefault(cls.arch, cls)
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f"the architecture {cls.arch} is defined by {other.__module__} and by {cls.__module__}")
+    _known[cls.arch] = cls
+    return cls
+
+
+def find_architecture(arch: str) -> type[Component]:
+    """The class registered as `arch`. Modules are imported until it is found, those whose name it begins with first.
+
+    Raises UnknownNameError with the near one.
+    """
+    begins = arch.replace("-", "_").startswith
+    for module in sorted(part_modules(), key=lambda m: not begins(m.rpartition(".")[2])):
+        if arch in _known:
+            break
+        import_module(module)
+    if arch not in _known:
+        raise unknown_name("architecture", arch, _known)
+    return _known[arch]
+
+
+def all_architectures() -> dict[str, type[Component]]:
+    """Every architecture by name, in the order of the alphabet. Imports all modules of the rooms."""
+    for module in part_modules():
+        import_module(module)
+    return dict(sorted(_known.items()))
+
+
+@cache
+def part_modules() -> tuple[str, ...]:
+    """The modules of the rooms of parts, by their full names, without importing them."""
+    return tuple(
+        f"{room}.{module.name}" for room in ROOMS for module in pkgutil.iter_modules(import_module(room).__path__)
+    )
