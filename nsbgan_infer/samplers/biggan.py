@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsbgan_infer.latents import Latents, check_truncation
-from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.architectures import Component, architecture
+from nsbgan_infer.samplers.base import SamplerInfo, graph_of
+from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 CACHED_TRUNCATIONS = 64
 
@@ -128,11 +128,20 @@ class BigGANDeep(Component):
 
     def forward(self, latents: Latents) -> Tensor:
         """Latents of batch B -> (B, 3, R, R), RGB, [0, 1]. Raises UsageError for a truncation outside (0, 1]."""
+        return self.forward_tensors(**self.graph_inputs(latents))
+
+    def graph(self) -> Graph:
+        """See `graph_of`."""
+        return graph_of(self, "z", "y", "statistics", fixed="statistics")
+
+    def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
+        """The tensors that `forward_tensors` takes, by name."""
         like = self.to_rgb.weight
-        statistics = self.statistics.at(latents.truncation, self.config)
-        return self.forward_tensors(
-            latents.z.to(like.device, like.dtype), latents.y.to(like.device, like.dtype), statistics
-        )
+        return {
+            "z": latents.z.to(like.device, like.dtype),
+            "y": latents.y.to(like.device, like.dtype),
+            "statistics": self.statistics.at(latents.truncation, self.config),
+        }
 
     def forward_tensors(self, z: Tensor, y: Tensor, statistics: Tensor) -> Tensor:
         """z (B, z_dim), y (B, num_classes), statistics (2, C) as `self.statistics.at` gives them -> (B, 3, R, R)."""

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.latents import Latents
-from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.samplers.base import SamplerInfo, graph_of
 from nsbgan_infer.samplers.biggan import Attention, norm_relu
-from nsbgan_infer.storage.architectures import Component, architecture
+from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 Split = Literal["parts", "whole", "start"]
 Skip = Literal["mixed", "cut"]
@@ -165,6 +165,10 @@ class BigGANFamily(Component):
     def forward(self, latents: Latents) -> Tensor:
         """Latents of batch B -> (B, 3, R, R), RGB, [0, 1]."""
         return self.forward_tensors(*self.graph_inputs(latents).values())
+
+    def graph(self) -> Graph:
+        """See `graph_of`."""
+        return graph_of(self, "z", *(("y",) if self.config.num_classes else ()))
 
     def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
         """The tensors that `forward_tensors` takes, by name: z (B, z_dim) and, with classes, y (B, num_classes)."""

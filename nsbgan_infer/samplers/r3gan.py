@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.latents import Latents
-from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.architectures import Component, architecture
+from nsbgan_infer.samplers.base import SamplerInfo, graph_of
+from nsbgan_infer.storage.architectures import Component, Graph, architecture
 from nsbgan_infer.storage.components import check_tensors, empty_weights
 
 SLOPE = 0.2  # of the leaky ReLU, whose gain is 1
@@ -117,6 +117,10 @@ class R3GAN(Component):
     def forward(self, latents: Latents) -> Tensor:
         """Latents of batch B -> (B, 3, R, R), RGB, nominally [0, 1], unclamped."""
         return self.forward_tensors(*self.graph_inputs(latents).values())
+
+    def graph(self) -> Graph:
+        """See `graph_of`."""
+        return graph_of(self, "z", *(("y",) if self.config.num_classes else ()))
 
     def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
         """The tensors that `forward_tensors` takes, by name: z (B, z_dim) and, with classes, y (B, num_classes)."""

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import Latents
-from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.architectures import Component, architecture
+from nsbgan_infer.samplers.base import SamplerInfo, graph_of
+from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 SQRT2, SQRT_HALF = math.sqrt(2), math.sqrt(0.5)
 EPS = 1e-8
@@ -222,6 +222,12 @@ class StyleGAN2(Component):
     def forward(self, latents: Latents) -> Tensor:
         """Latents of B images -> (B, 3, R, R) in [0, 1] nominally."""
         return self.forward_tensors(**self.graph_inputs(latents))
+
+    def graph(self) -> Graph:
+        """See `graph_of`."""
+        return graph_of(
+            self, "z", *(("y",) if self.config.num_classes else ()), "truncation", "noise", fixed="truncation"
+        )
 
     def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
         """The tensors that `forward_tensors` takes, by name: z (B, z_dim), with classes y (B, num_classes), truncation

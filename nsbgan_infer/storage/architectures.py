@@ -7,17 +7,31 @@ it. The modules of these rooms are listed, not named, and imported only when an 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from nsbgan_infer.errors import unknown_name
 
 ROOMS = ("nsbgan_infer.decoders", "nsbgan_infer.samplers")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The tensor part of a component: what can be traced, compiled and exported, and how its inputs come about."""
+
+    module: nn.Module
+    """Takes the tensors called `names` and returns one."""
+    names: tuple[str, ...]
+    inputs: Callable[[Any], tuple[Tensor, ...]]
+    """Makes the tensors of what the part is called with (`Latents`, or a low band)."""
+    fixed: str | None = None
+    """The input that belongs to one truncation: an exported file has it worked in."""
 
 
 class Component(nn.Module):
@@ -40,6 +54,15 @@ class Component(nn.Module):
         super().__init__()
         self.config = config
         self.weights_file: Path | None = None  # set by load_component
+
+    def graph(self) -> Graph | None:
+        """How other engines run it. A decoder is a graph as it is; a sampler says which tensors it takes
+        (`samplers.base.graph_of`), or None for eager torch only."""
+        return Graph(self, ("low_band",), lambda low_band: (low_band,)) if self.kind == "decoder" else None
+
+    def export_graph(self) -> Graph | None:
+        """What an exported file holds, where that is more than `graph`."""
+        return self.graph()
 
 
 C = TypeVar("C", bound=Component)

@@ -18,6 +18,7 @@ from nsbgan_infer.storage.architectures import (
     find_architecture,
     part_modules,
 )
+from nsbgan_infer.storage.components import empty_weights
 
 
 @pytest.mark.parametrize("arch", all_architectures())
@@ -26,6 +27,18 @@ def test_an_architecture_says_where_it_belongs(arch: str) -> None:
     room = cls.__module__.rpartition(".")[0]
     assert cls.arch == arch and room in ROOMS and room == f"nsbgan_infer.{cls.kind}s"
     assert is_dataclass(cls.Config) and cls.__doc__
+
+
+@pytest.mark.parametrize("arch", all_architectures())
+def test_an_architecture_says_how_other_engines_run_it(arch: str) -> None:
+    cls = find_architecture(arch)
+    with empty_weights():
+        component = cls(next(iter(cls.published.values()), None) or cls.Config())
+    graph, exported = component.graph(), component.export_graph()
+    assert graph is not None and exported is not None
+    assert (graph.names == ("low_band",)) == (cls.kind == "decoder")
+    for each in (graph, exported):
+        assert each.fixed is None or each.fixed in each.names
 
 
 def test_published_sizes_are_those_of_names_in_the_registry() -> None:
