@@ -46,6 +46,10 @@ class PhotoDecoder(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "photo"
     Config: ClassVar[type[PhotoConfig]] = PhotoConfig
+    sentence = (
+        "It stays at the small picture's resolution: a residual network predicts the sub-pixels that each pixel "
+        "hides, and adds them to the bicubic enlargement."
+    )
     config: PhotoConfig
 
     def __init__(self, config: PhotoConfig) -> None:

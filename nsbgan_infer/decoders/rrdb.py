@@ -99,6 +99,10 @@ class RRDB(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "rrdb"
     Config: ClassVar[type[RRDBConfig]] = RRDBConfig
+    sentence = (
+        "ESRGAN's generator: residual dense blocks at the low resolution, then nearest-neighbour doublings, each "
+        "with a convolution."
+    )
     config: RRDBConfig
 
     def __init__(self, config: RRDBConfig) -> None:

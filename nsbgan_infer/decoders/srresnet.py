@@ -63,6 +63,7 @@ class SRResNet(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "srresnet"
     Config: ClassVar[type[SRResNetConfig]] = SRResNetConfig
+    sentence = "An SRResNet: residual blocks at the low band's resolution, then pixel shuffles."
     config: SRResNetConfig
 
     def __init__(self, config: SRResNetConfig) -> None:

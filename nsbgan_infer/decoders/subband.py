@@ -61,6 +61,10 @@ class SubbandDecoder(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "subband"
     Config: ClassVar[type[SubbandConfig]] = SubbandConfig
+    sentence = (
+        "It stays at the low band's resolution: a residual network predicts the details of two wavelet levels, "
+        "and two inverse lifting steps enlarge the picture."
+    )
     config: SubbandConfig
 
     def __init__(self, config: SubbandConfig) -> None:

@@ -103,6 +103,7 @@ class BigGANDeep(Component):
     kind = "sampler"
     arch = "biggan-deep"
     Config = BigGANConfig
+    sentence = "BigGAN-deep, with its batch norms folded for a fixed truncation."
     published: ClassVar[dict[str, BigGANConfig]] = {f"biggan-deep-{side}": BigGANConfig(side) for side in LAYERS}
     config: BigGANConfig
 

@@ -128,6 +128,7 @@ class BigGANFamily(Component):
     kind = "sampler"
     arch = "biggan-family"
     Config = BigGANFamilyConfig
+    sentence = "BigGAN as other programs train it, converted, with its norms folded."
     published: ClassVar[dict[str, BigGANFamilyConfig]] = {"bigbigan-128": published_bigbigan()}
     config: BigGANFamilyConfig
     final_gain: Tensor

@@ -90,6 +90,7 @@ class LearnedSampler(Component):
     kind: ClassVar[str] = "sampler"
     arch: ClassVar[str] = "learned"
     Config = LearnedConfig
+    sentence = "A generator that was trained at this small size, so that training and sampling are cheap."
     published: ClassVar[dict[str, LearnedConfig]] = {"learned-w-64": PAPER_W, "learned-p-64": PAPER_P}  # table 1
 
     def __init__(self, config: LearnedConfig) -> None:

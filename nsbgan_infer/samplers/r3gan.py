@@ -82,6 +82,7 @@ class R3GAN(Component):
     kind = "sampler"
     arch = "r3gan"
     Config = R3GANConfig
+    sentence = "R3GAN, converted."
     published: ClassVar[dict[str, R3GANConfig]] = {"r3gan-64": R3GANConfig(name="r3gan-64")}
     config: R3GANConfig
 

@@ -174,6 +174,7 @@ class StyleGAN2(Component):
     kind = "sampler"
     arch = "stylegan2"
     Config = StyleGAN2Config
+    sentence = "StyleGAN2, converted."
     published: ClassVar[dict[str, StyleGAN2Config]] = {
         name: replace(config_f(side), name=name)
         for name, side in (("stylegan2-256", 256), ("stylegan2-ffhq", 1024), ("stylegan2-ffhq-256", 256))

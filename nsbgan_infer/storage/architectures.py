@@ -47,6 +47,8 @@ class Component(nn.Module):
     """The name in `config.json`, unique among all architectures."""
     Config: ClassVar[type[Any]]
     """The frozen dataclass; its __post_init__ raises ValueError for values that do not fit together."""
+    sentence: ClassVar[str] = ""
+    """What it is, in one sentence for cards."""
     published: ClassVar[Mapping[str, Any]] = {}
     """Names of the registry whose weights do not ship -> the configuration that these have: a plan needs no weights."""
 

@@ -27,6 +27,7 @@ def test_an_architecture_says_where_it_belongs(arch: str) -> None:
     room = cls.__module__.rpartition(".")[0]
     assert cls.arch == arch and room in ROOMS and room == f"nsbgan_infer.{cls.kind}s"
     assert is_dataclass(cls.Config) and cls.__doc__
+    assert cls.sentence[0].isupper() and cls.sentence.endswith(".")
 
 
 @pytest.mark.parametrize("arch", all_architectures())
