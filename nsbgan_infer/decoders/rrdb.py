@@ -21,6 +21,7 @@ from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, init_conv
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.storage.architectures import Component, architecture
 from nsbgan_infer.storage.components import check_tensors, empty_weights
+from nsbgan_infer.storage.layouts import Layout, offer
 
 SLOPE = 0.2  # of the leaky ReLUs
 SHARE = 0.2  # of what a dense block and a block of three add to their input
@@ -234,3 +235,13 @@ def _count(tensors: Mapping[str, Tensor], pattern: str, start: int = 0) -> int:
     while start + count in found:
         count += 1
     return count
+
+
+offer(
+    Layout(
+        "rrdb",
+        "RRDBNet as BasicSR and ESRGAN have it: Real-ESRGAN's and most upscalers' files",
+        lambda checkpoint: is_public_layout(checkpoint.tensors),
+        lambda checkpoint, name, licence: from_public_layout(checkpoint.tensors, name=name, licence=licence),
+    )
+)

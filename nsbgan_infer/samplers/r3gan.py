@@ -23,6 +23,7 @@ from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.base import SamplerInfo, graph_of
 from nsbgan_infer.storage.architectures import Component, Graph, architecture
 from nsbgan_infer.storage.components import check_tensors, empty_weights
+from nsbgan_infer.storage.layouts import Layout, offer
 
 SLOPE = 0.2  # of the leaky ReLU, whose gain is 1
 LARGEST = 8192
@@ -256,3 +257,13 @@ def _check_filter(name: str, kernel: Tensor) -> None:
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     if kernel.shape != (4, 4) or not torch.allclose(kernel.float(), torch.outer(taps, taps), atol=1e-5):
         raise CheckpointError(f"{name} is not the filter [1, 3, 3, 1]: this variant of R3GAN is not supported.")
+
+
+offer(
+    Layout(
+        "r3gan",
+        "R3GAN's network-snapshot-*.pkl",
+        lambda checkpoint: is_r3gan(checkpoint.tensors),
+        lambda checkpoint, name, licence: from_peer_state(checkpoint.tensors, name=name, licence=licence),
+    )
+)

@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nsbgan_infer.errors import CheckpointError, UsageError, WorkError, unknown_name
+from nsbgan_infer.storage.architectures import C, find_architecture
 from nsbgan_infer.storage.architectures import Component as Component  # what users of this module handle
-from nsbgan_infer.storage.architectures import find_architecture
 from nsbgan_infer.storage.files import atomic_path, read_json, sha256_of, writable_folder, write_json
 
 HEADER_LIMIT = 16 << 20
@@ -189,6 +189,18 @@ def read_header(file: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise CheckpointError(f"{file} is damaged (its header is no table): fetch or save it again.")
     return header
+
+
+def fill_component(component: C, tensors: Mapping[str, Tensor], *, label: str) -> C:
+    """Fill a component built on "meta" with `tensors`, in eval mode, without gradients.
+
+    Raises CheckpointError with the names and shapes in which the two differ.
+    """
+    wanted = component.state_dict()
+    check_tensors({k: {"shape": list(v.shape)} for k, v in tensors.items()}, wanted, label=label)
+    own = {k: v.to(wanted[k].dtype).contiguous() for k, v in tensors.items()}
+    component.load_state_dict(own, strict=True, assign=True)
+    return component.eval().requires_grad_(False)
 
 
 def check_tensors(header: Mapping[str, Any], wanted: Mapping[str, Tensor], *, label: str) -> None:
