@@ -15,7 +15,7 @@ from nsbgan_infer.storage.layouts import Layout, all_layouts, has, offer
 
 STATES = {
     "srresnet": lambda: SRResNet(SRResNetConfig(blocks=1, channels=4, basis="pixel", legacy_skip=True)).state_dict(),
-    "stylegan2": lambda: public_checkpoint()["g_ema"],
+    "stylegan2": lambda: public_checkpoint(),
     "stylegan2-ada": lambda: ada_state(classes=4, architecture="resnet"),
     "biggan-family": lambda: Peer(side=32, attention=(16,)).state,
 }
