@@ -46,6 +46,7 @@ class PhotoDecoder(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "photo"
     Config: ClassVar[type[PhotoConfig]] = PhotoConfig
+    tiny = PhotoConfig(blocks=1, channels=8)
     sentence = (
         "It stays at the small picture's resolution: a residual network predicts the sub-pixels that each pixel "
         "hides, and adds them to the bicubic enlargement."

@@ -100,6 +100,7 @@ class RRDB(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "rrdb"
     Config: ClassVar[type[RRDBConfig]] = RRDBConfig
+    tiny = RRDBConfig(blocks=1, channels=8, growth=4)
     sentence = (
         "ESRGAN's generator: residual dense blocks at the low resolution, then nearest-neighbour doublings, each "
         "with a convolution."

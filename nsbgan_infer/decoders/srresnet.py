@@ -67,6 +67,7 @@ class SRResNet(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "srresnet"
     Config: ClassVar[type[SRResNetConfig]] = SRResNetConfig
+    tiny = SRResNetConfig(blocks=1, channels=8)
     sentence = "An SRResNet: residual blocks at the low band's resolution, then pixel shuffles."
     config: SRResNetConfig
 

@@ -61,6 +61,7 @@ class SubbandDecoder(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "subband"
     Config: ClassVar[type[SubbandConfig]] = SubbandConfig
+    tiny = SubbandConfig(blocks=1, channels=8)
     sentence = (
         "It stays at the low band's resolution: a residual network predicts the details of two wavelet levels, "
         "and two inverse lifting steps enlarge the picture."

@@ -72,6 +72,7 @@ class UNetP(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "unet-p"
     Config: ClassVar[type[UNetPConfig]] = UNetPConfig
+    tiny = UNetPConfig(width=2)
     sentence = "Two UNets, one for each doubling, refine the enlarged picture."
     config: UNetPConfig
 

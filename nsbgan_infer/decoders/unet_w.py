@@ -151,6 +151,7 @@ class UNetW(Component):
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "unet-w"
     Config: ClassVar[type[UNetWConfig]] = UNetWConfig
+    tiny = UNetWConfig(width=4)
     sentence = "Two UNets, one for each doubling, predict wavelet details from 32 x 32 patches."
     config: UNetWConfig
 

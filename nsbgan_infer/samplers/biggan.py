@@ -103,6 +103,7 @@ class BigGANDeep(Component):
     kind = "sampler"
     arch = "biggan-deep"
     Config = BigGANConfig
+    tiny = BigGANConfig(resolution=128, channel_width=8)
     sentence = "BigGAN-deep, with its batch norms folded for a fixed truncation."
     published: ClassVar[dict[str, BigGANConfig]] = {f"biggan-deep-{side}": BigGANConfig(side) for side in LAYERS}
     config: BigGANConfig

@@ -128,6 +128,7 @@ class BigGANFamily(Component):
     kind = "sampler"
     arch = "biggan-family"
     Config = BigGANFamilyConfig
+    tiny = BigGANFamilyConfig((8,) * 6, enlarging=(0, 1, 2, 3, 4), attention=(3,), z_dim=12)
     sentence = "BigGAN as other programs train it, converted, with its norms folded."
     published: ClassVar[dict[str, BigGANFamilyConfig]] = {"bigbigan-128": published_bigbigan()}
     config: BigGANFamilyConfig

@@ -90,6 +90,9 @@ class LearnedSampler(Component):
     kind: ClassVar[str] = "sampler"
     arch: ClassVar[str] = "learned"
     Config = LearnedConfig
+    tiny = LearnedConfig(
+        (1, 207), "lean", resolution=16, z_dim=8, code_dim=4, choice_dim=4, centres=3, class_dim=4, widths=(8,) * 3
+    )
     sentence = "A generator that was trained at this small size, so that training and sampling are cheap."
     published: ClassVar[dict[str, LearnedConfig]] = {"learned-w-64": PAPER_W, "learned-p-64": PAPER_P}  # table 1
 

@@ -83,6 +83,7 @@ class R3GAN(Component):
     kind = "sampler"
     arch = "r3gan"
     Config = R3GANConfig
+    tiny = R3GANConfig((4,) * 5, (8,) * 5, (2,) * 5, (1,) * 5, z_dim=4, class_dim=4)
     sentence = "R3GAN, converted."
     published: ClassVar[dict[str, R3GANConfig]] = {"r3gan-64": R3GANConfig(name="r3gan-64")}
     config: R3GANConfig

@@ -174,6 +174,7 @@ class StyleGAN2(Component):
     kind = "sampler"
     arch = "stylegan2"
     Config = StyleGAN2Config
+    tiny = StyleGAN2Config(channels=(4, 4), style_dim=4, mapping_layers=1)
     sentence = "StyleGAN2, converted."
     published: ClassVar[dict[str, StyleGAN2Config]] = {
         name: replace(config_f(side), name=name)

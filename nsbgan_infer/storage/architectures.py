@@ -49,6 +49,8 @@ class Component(nn.Module):
     """The frozen dataclass; its __post_init__ raises ValueError for values that do not fit together."""
     sentence: ClassVar[str] = ""
     """What it is, in one sentence for cards."""
+    tiny: ClassVar[Any]
+    """A configuration that is built in milliseconds: the conformance tests run every architecture at it."""
     published: ClassVar[Mapping[str, Any]] = {}
     """Names of the registry whose weights do not ship -> the configuration that these have: a plan needs no weights."""
 
