@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.storage.checkpoints import Checkpoint, read_checkpoint
 from nsbgan_infer.storage.components import Component, build_component, empty_weights, fill_component, save_component
@@ -33,6 +35,9 @@ def convert_checkpoint(source: Path, out: Path, *, licence: str = "unknown") -> 
         return layout.convert(source, out)
     assert layout.build is not None
     component = layout.build(checkpoint, re.sub(r"[^\w.-]", "-", source.stem)[:64], licence)
+    spoilt = next((k for k, v in component.state_dict().items() if not bool(torch.isfinite(v).all())), None)
+    if spoilt:
+        raise CheckpointError(f"{source} is damaged: it leads to NaN or infinity in {spoilt}. Fetch it again.")
     info = {"converted_from": source.name, "source_sha256": sha256_of(source), "layout": layout.name}
     return save_component(component, out, info=info)
 
