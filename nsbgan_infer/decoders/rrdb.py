@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, init_conv
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage.architectures import Component, architecture
+from nsbgan_infer.storage.architectures import Component, Trained, architecture
 from nsbgan_infer.storage.components import check_tensors, empty_weights
 from nsbgan_infer.storage.layouts import Layout, offer
 
@@ -101,6 +101,7 @@ class RRDB(Component):
     arch: ClassVar[str] = "rrdb"
     Config: ClassVar[type[RRDBConfig]] = RRDBConfig
     tiny = RRDBConfig(blocks=1, channels=8, growth=4)
+    trained = (Trained("rrdb", {}, second="rrdb-sharp"),)
     sentence = (
         "ESRGAN's generator: residual dense blocks at the low resolution, then nearest-neighbour doublings, each "
         "with a convolution."

@@ -23,7 +23,7 @@ from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, ResidualBlock, ini
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage.architectures import Component, architecture
+from nsbgan_infer.storage.architectures import Component, Trained, architecture
 from nsbgan_infer.storage.checkpoints import Checkpoint
 from nsbgan_infer.storage.components import empty_weights, fill_component
 from nsbgan_infer.storage.layouts import Layout, has, offer
@@ -68,6 +68,11 @@ class SRResNet(Component):
     arch: ClassVar[str] = "srresnet"
     Config: ClassVar[type[SRResNetConfig]] = SRResNetConfig
     tiny = SRResNetConfig(blocks=1, channels=8)
+    trained = (
+        # 0.75 and 2.5 are the paper's (3, 10) for a gain-free low band (spec 8, row 5)
+        Trained("resnet-w", {"basis": "wavelet", "shift": 0.75, "divisor": 2.5}, second="esrgan-w"),
+        Trained("resnet-p", {"basis": "pixel"}, second="esrgan-p"),
+    )
     sentence = "An SRResNet: residual blocks at the low band's resolution, then pixel shuffles."
     config: SRResNetConfig
 

@@ -34,6 +34,18 @@ class Graph:
     """The input that belongs to one truncation: an exported file has it worked in."""
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A network of a decoder's architecture that `nsbgan train decoder` trains."""
+
+    name: str
+    """What --arch calls it, and the name of the component."""
+    config: Mapping[str, Any]
+    """Settings over the configuration's defaults."""
+    second: str | None = None
+    """What the adversarial stage makes of it, where it has one."""
+
+
 class Component(nn.Module):
     """A network with a frozen dataclass as its configuration.
 
@@ -53,6 +65,8 @@ class Component(nn.Module):
     """A configuration that is built in milliseconds: the conformance tests run every architecture at it."""
     published: ClassVar[Mapping[str, Any]] = {}
     """Names of the registry whose weights do not ship -> the configuration that these have: a plan needs no weights."""
+    trained: ClassVar[tuple[Trained, ...]] = ()
+    """Of a decoder: the networks that can be trained."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
