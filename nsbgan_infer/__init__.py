@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from nsbgan_infer.pipeline import NsbPipeline, Output, Request, Stage
     from nsbgan_infer.registry import load_decoder, load_sampler
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
-    from nsbgan_infer.storage.components import Component, load_component, save_component
+    from nsbgan_infer.storage.architectures import Component
+    from nsbgan_infer.storage.components import load_component, save_component
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Component": "storage.components",
+    "Component": "storage.architectures",
     "Decoder": "decoders.base",
     "DecoderInfo": "decoders.base",
     "Latents": "latents",
