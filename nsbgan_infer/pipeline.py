@@ -83,6 +83,7 @@ class NsbPipeline:
         self.dtype = torch.float32
         self.engine = "eager"  # what runs the networks, and in which dtype if not in `dtype`: see `engines`
         self.computes_in: torch.dtype | None = None
+        self.use_engine: Callable[[Any], Any] | None = None  # brings one more part onto that engine; None: plain torch
         check_joints(self)
 
     @classmethod
@@ -114,14 +115,20 @@ class NsbPipeline:
         return self
 
     def with_decoder(self, decoder: Decoder | str) -> NsbPipeline:
-        """The same pipeline with another decoder in every stage; the encoders make what it reads."""
+        """The same pipeline with another decoder in every stage, on the pipeline's device, engine and dtype.
+
+        The encoders make what it reads.
+        """
         new = load_decoder(decoder) if isinstance(decoder, str) else decoder
+        stages = [Stage(s.encoder and follow(s.encoder, new.info.reads), new) for s in self.stages]
+        NsbPipeline(self.sampler, stages, name=self.name)  # what does not fit is refused before an engine compiles it
         if isinstance(new, nn.Module):
             new.to(self.device, self.dtype)
-        stages = [Stage(s.encoder and follow(s.encoder, new.info.reads), new) for s in self.stages]
-        pipeline = NsbPipeline(self.sampler, stages, name=self.name)
+        if self.use_engine is not None:
+            new = self.use_engine(new)
+        pipeline = NsbPipeline(self.sampler, [Stage(s.encoder, new) for s in stages], name=self.name)
         pipeline.device, pipeline.dtype = self.device, self.dtype
-        pipeline.engine, pipeline.computes_in = self.engine, self.computes_in
+        pipeline.engine, pipeline.computes_in, pipeline.use_engine = self.engine, self.computes_in, self.use_engine
         return pipeline
 
     def with_parts(self, sampler: Sampler, decoders: Sequence[Decoder]) -> NsbPipeline:

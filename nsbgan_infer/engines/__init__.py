@@ -58,15 +58,18 @@ def with_engine(pipeline: NsbPipeline, engine: EngineName, *, dtype: torch.dtype
     for a sampler that the engine cannot take.
     """
     computes_in = dtype or pipeline.dtype
+
+    def use_engine(part: Part) -> Part:
+        return with_engine_part(part, engine, computes_in)
+
     if engine == "openvino":  # keeps its tensors in fp32, whatever it computes in
         pipeline.to("cpu", _fp32())
     else:
         pipeline.to(dtype=dtype)
     decoders = {id(s.decoder): s.decoder for s in pipeline.stages}  # one in several stages is compiled once
-    engined = {key: with_engine_part(part, engine, computes_in) for key, part in decoders.items()}
-    sampler = with_engine_part(pipeline.sampler, engine, computes_in)
-    new = pipeline.with_parts(sampler, [engined[id(s.decoder)] for s in pipeline.stages])
-    new.engine, new.computes_in = engine, computes_in
+    engined = {key: use_engine(part) for key, part in decoders.items()}
+    new = pipeline.with_parts(use_engine(pipeline.sampler), [engined[id(s.decoder)] for s in pipeline.stages])
+    new.engine, new.computes_in, new.use_engine = engine, computes_in, use_engine
     return new
 
 
