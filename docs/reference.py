@@ -22,7 +22,7 @@ NOTE = "*Written by `python docs/reference.py`: change the source, not this page
 
 # module -> public names, in the order of the numbered steps
 MODULES = {
-    "pipeline": ["NsbPipeline", "Output", "Request", "Stage"],
+    "pipeline": ["NsbPipeline", "Drawing", "Output", "Request", "Stage"],
     "classes": ["find_class", "parse_classes", "search"],
     "latents": ["Latents", "draw_latents", "walk"],
     "samplers.base": ["SamplerInfo", "Sampler"],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
     from nsbgan_infer.latents import Latents, draw_latents, walk
-    from nsbgan_infer.pipeline import NsbPipeline, Output, Request, Stage
+    from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Request, Stage
     from nsbgan_infer.registry import load_decoder, load_sampler
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
     from nsbgan_infer.storage.components import Component, load_component, save_component
@@ -33,6 +33,7 @@ _HOME = {
     "Component": "storage.components",
     "Decoder": "decoders.base",
     "DecoderInfo": "decoders.base",
+    "Drawing": "pipeline",
     "Latents": "latents",
     "NsbError": "errors",
     "NsbPipeline": "pipeline",
@@ -57,6 +58,7 @@ __all__ = [
     "Component",
     "Decoder",
     "DecoderInfo",
+    "Drawing",
     "Latents",
     "NsbError",
     "NsbPipeline",

@@ -112,12 +112,7 @@ def make_plan(pipeline: NsbPipeline, images: Images, files: Files, machine: Mach
     if bulk.count and pipeline.sampler.info.classes is None and images.classes == ("all",):
         wanted = None
     classes = tuple(r.class_id for r in pipeline.requests(wanted))
-    settings = pipeline_settings(
-        pipeline,
-        truncation=images.truncation,
-        truncation_mode=images.truncation_mode,
-        resolution=images.resolution,
-    )
+    settings = pipeline_settings(pipeline, images.drawing())
     return Plan(
         classes,
         bulk.count or images.per_class * len(classes),
@@ -140,12 +135,7 @@ def make_of(pipeline: NsbPipeline, images: Images) -> Make:
     """What makes the plan's batches."""
     from nsbgan_infer.bulk.run import pipeline_maker
 
-    return pipeline_maker(
-        pipeline,
-        truncation=images.truncation,
-        truncation_mode=images.truncation_mode,
-        resolution=images.resolution,
-    )
+    return pipeline_maker(pipeline, images.drawing())
 
 
 def engined(pipeline: NsbPipeline, machine: Machine, count: int, console: Console) -> NsbPipeline:

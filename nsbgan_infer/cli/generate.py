@@ -113,9 +113,7 @@ def make(
     with console.bar(len(requests)) as bar:
         stream = pipeline.stream(
             requests,
-            truncation=images.truncation,
-            truncation_mode=images.truncation_mode,
-            resolution=images.resolution,
+            images.drawing(),
             batch_size=machine.batch_size,
             keep_steps=writer.files.save_steps,
             progress=lambda step, _done, _all: bar.step(following[step]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -159,14 +159,11 @@ def _as_it_ran(pipeline: NsbPipeline, recipe: Recipe, device: str | None, consol
 
 
 def _make(pipeline: NsbPipeline, recipe: Recipe) -> tuple[Image.Image, Recipe]:
+    from nsbgan_infer.pipeline import Drawing
+
     requests = pipeline.requests(recipe.class_id, seeds=recipe.seed)
-    stream = pipeline.stream(
-        requests,
-        truncation=recipe.truncation,
-        truncation_mode=recipe.truncation_mode,  # type: ignore[arg-type]  # checked there
-        resolution=recipe.resolution,
-    )
-    output = next(iter(stream))
+    mode: Any = recipe.truncation_mode  # checked by `settle`
+    output = next(pipeline.stream(requests, Drawing(recipe.truncation, mode, recipe.resolution)))
     made = replace(output.recipes[0], attempt=recipe.attempt, rejection=recipe.rejection)
     return output.images[0], made
 

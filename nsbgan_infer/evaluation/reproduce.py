@@ -27,7 +27,6 @@ from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.presets import find_preset
 from nsbgan_infer.registry import entries, load_decoder, load_sampler
-from nsbgan_infer.rejection import Wish
 from nsbgan_infer.storage import hub
 from nsbgan_infer.storage.shipped import default_decoder, manifest
 
@@ -251,7 +250,7 @@ class _Runner:
         )
         found = sweep(
             studio,
-            [Wish(r.class_id, r.seed) for r in requests],
+            requests,
             self.real,
             truncations=grid,
             thresholds=options.thresholds if rejection and available is not None else (),

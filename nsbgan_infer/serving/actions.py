@@ -27,7 +27,7 @@ from nsbgan_infer.errors import UsageError
 from nsbgan_infer.images import file_name, save_image, to_pil
 from nsbgan_infer.latents import walk
 from nsbgan_infer.photos import decode_image, enlarge, open_photo
-from nsbgan_infer.pipeline import NsbPipeline, Output, Progress, Request
+from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Progress, Request
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries, load_classifier, load_decoder
 from nsbgan_infer.rejection import Rule, Tally, rejected_outputs
@@ -160,7 +160,7 @@ class Studio:
         """Walk from (class, seed) to (class, seed): yields frames done, and at the end the animated WebP's path."""
         pipeline = self.pipeline(preset)
         ends = [
-            pipeline.latents(pipeline.requests(_asked(pipeline, name), seeds=seed), truncation=truncation)
+            pipeline.latents(pipeline.requests(_asked(pipeline, name), seeds=seed), Drawing(truncation))
             for name, seed in (start, end)
         ]
         latents = walk(ends[0], ends[1], steps)
@@ -213,13 +213,13 @@ def _made(
 ) -> Iterator[tuple[Output, str]]:
     """One image after the other with what is to be said of it; under rejection the best one where tries ended."""
     if not threshold:
-        for output in pipeline.stream(requests, truncation=truncation, progress=step):
+        for output in pipeline.stream(requests, Drawing(truncation), progress=step):
             yield output, ""
         return
     judge = _TimedJudge(load_classifier("efficientnet-lite0"), clock)
     rule = Rule(threshold, max_tries=MOST_TRIES)
     for chosen, output in rejected_outputs(
-        pipeline, requests, judge, rule, truncation=truncation, batch_size=1, progress=step, tally=tally
+        pipeline, requests, judge, rule, drawing=Drawing(truncation), batch_size=1, progress=step, tally=tally
     ):
         what = f"try {chosen.tries}" if chosen.accepted else f"not accepted, the best of {chosen.tries}"
         yield output, f": {chosen.score:.2f}, {what}"
