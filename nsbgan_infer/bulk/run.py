@@ -18,14 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from nsbgan_infer.bulk.journal import WORK, done_journal, open_journal, read_journal, replace_text
 from nsbgan_infer.bulk.plan import Failure, Make, Plan, Progress
 from nsbgan_infer.bulk.shard import ShardWorker
 from nsbgan_infer.bulk.sinks import Line, write_npz
 from nsbgan_infer.errors import UsageError, WorkError
-from nsbgan_infer.pipeline import AS_TRAINED, Drawing, NsbPipeline, Output, Request
 from nsbgan_infer.storage.files import read_json, writable_folder
 
 PLAN, MANIFEST, LOCK = "plan.json", "manifest.jsonl", ".nsbgan.lock"
@@ -67,25 +64,6 @@ def sole_run(folder: Path) -> Iterator[None]:
         if os.name == "posix":  # elsewhere filelock removes it itself, and an open file cannot be removed
             (folder / LOCK).unlink(missing_ok=True)
         lock.release()
-
-
-def pipeline_maker(pipeline: NsbPipeline, drawing: Drawing = AS_TRAINED) -> Make:
-    """The `make` of a pipeline: each batch of the plan is one batch of the pipeline."""
-
-    def make(requests: Sequence[Request]) -> Output:
-        return next(pipeline.stream(requests, drawing, batch_size=len(requests)))
-
-    return make
-
-
-def pipeline_settings(pipeline: NsbPipeline, drawing: Drawing = AS_TRAINED) -> dict[str, Any]:
-    """The `settings` of a plan for a pipeline: its identity, and the threads that run it.
-
-    Other threads, engines or versions may round a pixel the other way, so a run is resumed with the same ones.
-    """
-    about = pipeline.identity(drawing)
-    sources = {key: about.pop(key) for key in ("weights", "versions")}  # the order in which plan.json lists them
-    return {**about, "threads": torch.get_num_threads(), **sources}
 
 
 def prepare(plan: Plan, folder: Path, *, resume: bool) -> bool:

@@ -88,7 +88,7 @@ def command(
     What is judged is kept below --out by its recipe: a run that was stopped goes on, a second one costs nothing.
     """
     from nsbgan_infer.devices import pick_device, pick_dtype
-    from nsbgan_infer.engines import placed
+    from nsbgan_infer.engines import place
     from nsbgan_infer.evaluation.images import LEAST
     from nsbgan_infer.evaluation.judged_cache import Studio, load_sweep_judges
     from nsbgan_infer.evaluation.pictures import PictureSet
@@ -106,7 +106,7 @@ def command(
     chosen = pick_device(device)
     writable_folder(out)
     pipeline = NsbPipeline.from_pretrained(preset, decoder=decoder)
-    pipeline = placed(pipeline, chosen, pick_dtype(dtype, chosen), engine)
+    pipeline = place(pipeline, engine, device=chosen, dtype=pick_dtype(dtype, chosen))
     wanted = list(classes) or (None if pipeline.sampler.info.classes is None else ["all"])
     requests = pipeline.requests(wanted, per_class, seeds=seed)
     if len(requests) < LEAST and not allow_small:

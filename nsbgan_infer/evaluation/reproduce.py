@@ -17,7 +17,7 @@ from torch import nn
 from nsbgan_infer.datasets import ImageSource
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders.base import Basis
-from nsbgan_infer.engines import placed
+from nsbgan_infer.engines import place
 from nsbgan_infer.errors import NsbError, OfflineError, UsageError
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
 from nsbgan_infer.evaluation.judged_cache import Judges, Studio
@@ -217,7 +217,8 @@ class _Runner:
             pipeline = NsbPipeline.from_pretrained(
                 preset, sampler=weights.get(_sampler_of(preset)), decoder=weights.get(decoder, decoder) or None
             )
-        return placed(pipeline, self.options.device, self.options.dtype, self.options.engine)
+        options = self.options
+        return place(pipeline, options.engine, device=options.device, dtype=options.dtype)
 
     def _wanted(self, row: Row) -> str:
         """Every part of a row whose weights are not here, and how to give each."""

@@ -24,8 +24,9 @@ from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.devices import pick_device
 from nsbgan_infer.encoders.lifting import dwt2
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.images import file_name, save_image, to_pil
+from nsbgan_infer.images import save_image, to_pil
 from nsbgan_infer.latents import walk
+from nsbgan_infer.outputs.writer import ImageWriter
 from nsbgan_infer.photos import decode_image, enlarge, open_photo
 from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Progress, Request
 from nsbgan_infer.presets import PRESETS
@@ -103,7 +104,7 @@ class Studio:
         requests = pipeline.requests(_asked(pipeline, *classes), count, seeds=seed)
         if len(requests) > MOST_IMAGES:
             raise UsageError(f"{len(requests)} images were asked for: the page makes at most {MOST_IMAGES} at once.")
-        folder, clock, tally = self._new_folder(), Clock(), Tally()
+        writer, clock, tally = ImageWriter(self._new_folder()), Clock(), Tally()
         files: list[str] = []
         captions: list[str] = []
 
@@ -113,11 +114,9 @@ class Studio:
                 progress(name, len(files), len(requests))
 
         for output, caption in _made(pipeline, requests, truncation, threshold, step, clock, tally):
-            request = output.requests[0]
-            path = folder / file_name(request.class_id, request.seed, labels=output.recipes[0].labels)
-            save_image(output.images[0], path, recipe=output.recipes[0])
-            files.append(str(path))
-            captions.append(f"{path.stem}{caption}")
+            (row,) = writer.write(output)
+            files.append(row["file"])
+            captions.append(f"{Path(row['file']).stem}{caption}")
             clock.mark("write")
             report = clock.report(len(files)) + _acceptance(tally)
             yield Finished(tuple(files), tuple(captions), len(requests), report)

@@ -13,7 +13,7 @@ from tiny import CLASSES, TinyClassifier, ship_tiny_weights, tiny_pipeline
 from torch import Tensor
 
 from nsbgan_infer.cli.main import cli, exit_code
-from nsbgan_infer.engines import placed
+from nsbgan_infer.engines import place
 from nsbgan_infer.errors import UnknownNameError, UsageError
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
 from nsbgan_infer.evaluation.judged_cache import Judges, Studio
@@ -124,9 +124,7 @@ def test_an_engine_gives_the_same_figures_and_files_of_its_own(tmp_path: Path) -
     pytest.importorskip("openvino")
     judge = TinyClassifier()
     plain = studio(tmp_path, judge)
-    fast = Studio(
-        placed(tiny_pipeline(), torch.device("cpu"), torch.float32, "openvino"), plain.judges, tmp_path, resolution=64
-    )
+    fast = Studio(place(tiny_pipeline(), "openvino"), plain.judges, tmp_path, resolution=64)
     assert plain._key(REQUESTS, 1.0) != fast._key(REQUESTS, 1.0)
     assert torch.allclose(plain.judged(REQUESTS[:8], 1.0).features, fast.judged(REQUESTS[:8], 1.0).features, atol=2e-3)
 
