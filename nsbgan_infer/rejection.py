@@ -113,6 +113,46 @@ def scores(logits: Tensor, requests: Sequence[Request], rule: Rule) -> Tensor:
     return p.gather(1, columns[:, None])[:, 0]
 
 
+@dataclass(frozen=True)
+class Try:
+    """One draw for the request at `index`: `drawn` is row `row` of its batch; with `last` the request is settled."""
+
+    index: int
+    request: Request
+    drawn: Request
+    attempt: int
+    row: int
+    score: float
+    accepted: bool
+    last: bool
+
+
+def retry(
+    requests: Sequence[Request], judge: Callable[[list[Request]], Sequence[float]], rule: Rule, *, batch_size: int = 8
+) -> Iterator[Try]:
+    """Draw each request again until `rule` accepts it or its tries end; every draw in turn.
+
+    `judge` gives the score of each of at most `batch_size` requests. Unsettled requests are tried again before new
+    ones begin, so at most `batch_size` are open at once. Raises UsageError before any work.
+    """
+    rule.check(requests)
+    waiting = deque(enumerate(requests))
+    open_tries: list[tuple[int, Request, int]] = []  # index, request, attempt
+    while waiting or open_tries:
+        while waiting and len(open_tries) < batch_size:
+            index, request = waiting.popleft()
+            open_tries.append((index, request, 0))
+        drawn = [attempt_request(request, k) for _, request, k in open_tries]
+        again = []
+        for row, (found, (index, request, attempt)) in enumerate(zip(judge(drawn), open_tries, strict=True)):
+            accepted = found >= rule.threshold
+            last = accepted or attempt + 1 == rule.max_tries
+            yield Try(index, request, drawn[row], attempt, row, found, accepted, last)
+            if not last:
+                again.append((index, request, attempt + 1))
+        open_tries = again
+
+
 def reject(
     requests: Sequence[Request],
     draw: Callable[[list[Request]], tuple[Tensor, Sequence[T]]],
@@ -125,35 +165,26 @@ def reject(
     """Choose a picture for every request, in the order in which they are settled (`index` tells which).
 
     `draw` makes the pictures (B, 3, H, W) of at most `batch_size` requests, nominally [0, 1], and something to go with
-    each. Unsettled requests are tried again before new ones begin, so at most `batch_size` pictures are held back.
-    `tally` counts. Raises UsageError before any work.
+    each. `tally` counts. Raises UsageError before any work.
     """
-    rule.check(requests)
-    waiting = deque(enumerate(requests))
-    open_tries: list[tuple[int, Request, int]] = []  # index, request, attempt
     best: dict[int, Chosen[T]] = {}
-    while waiting or open_tries:
-        while waiting and len(open_tries) < batch_size:
-            index, request = waiting.popleft()
-            open_tries.append((index, request, 0))
-        drawn = [attempt_request(request, k) for _, request, k in open_tries]
+    batch: list[tuple[Tensor, T]] = []
+
+    def judge(drawn: list[Request]) -> list[float]:
         pictures, extras = draw(drawn)
-        found = scores(classifier(pictures).logits, drawn, rule).tolist()
-        again = []
-        for row, (index, request, attempt) in enumerate(open_tries):
-            accepted = found[row] >= rule.threshold
-            if index not in best or found[row] > best[index].score or accepted:
-                best[index] = Chosen(
-                    index, request, drawn[row], attempt, attempt + 1, found[row], accepted, pictures[row], extras[row]
-                )
-            if accepted or attempt + 1 == rule.max_tries:
-                settled = replace(best.pop(index), tries=attempt + 1)
-                if tally is not None:
-                    tally.add(settled)
-                yield settled
-            else:
-                again.append((index, request, attempt + 1))
-        open_tries = again
+        batch[:] = zip(pictures, extras, strict=True)
+        found: list[float] = scores(classifier(pictures).logits, drawn, rule).tolist()
+        return found
+
+    for t in retry(requests, judge, rule, batch_size=batch_size):
+        if t.index not in best or t.score > best[t.index].score or t.accepted:
+            tries = t.attempt + 1
+            best[t.index] = Chosen(t.index, t.request, t.drawn, t.attempt, tries, t.score, t.accepted, *batch[t.row])
+        if t.last:
+            settled = replace(best.pop(t.index), tries=t.attempt + 1)
+            if tally is not None:
+                tally.add(settled)
+            yield settled
 
 
 def rejected_outputs(

@@ -15,7 +15,7 @@ from nsbgan_infer.classifiers.base import ClassifierInfo, Scores
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import LAST_SEED
 from nsbgan_infer.pipeline import Drawing, Request
-from nsbgan_infer.rejection import Rule, Tally, attempt_seed, draw_accepted, reject, rejected_outputs, scores
+from nsbgan_infer.rejection import Rule, Tally, attempt_seed, draw_accepted, reject, rejected_outputs, retry, scores
 
 
 def draw_z(wish: Request) -> Tensor:
@@ -194,3 +194,24 @@ def test_one_call_returns_what_was_accepted_and_what_was_not_in_the_order_asked_
     everything = draw_accepted(pipeline, 207, 2, rule=Rule(0.0), classifier=TinyClassifier())
     assert everything.below.images == [] and everything.below.requests == ()
     assert torch.equal(everything.accepted.tensors, pipeline(207, 2).tensors)
+
+
+def test_every_draw_is_told_and_open_ones_come_first() -> None:
+    scored = iter([0.1, 0.9, 0.2, 0.1, 0.3, 0.95])  # of requests 0 and 1, then 0 and 2, then 2
+    asked: list[list[Request]] = []
+
+    def judge(drawn: list[Request]) -> list[float]:
+        asked.append(drawn)
+        return [next(scored) for _ in drawn]
+
+    requests = [Request(3, s) for s in (10, 20, 30)]
+    tries = list(retry(requests, judge, Rule(0.5, max_tries=2), batch_size=2))
+    assert [(t.index, t.attempt, t.row, t.accepted, t.last) for t in tries] == [
+        (0, 0, 0, False, False),
+        (1, 0, 1, True, True),
+        (0, 1, 0, False, True),
+        (2, 0, 1, False, False),
+        (2, 1, 0, False, True),
+    ]
+    assert [t.drawn for t in tries] == [r for batch in asked for r in batch]
+    assert tries[2].drawn == Request(3, attempt_seed(10, 1)) and tries[2].request == requests[0]

@@ -1,14 +1,14 @@
 """Truncation and rejection sweeps: Frechet distance against score.
 
 First the truncations; then, at the truncation with the lowest distance, the rejection thresholds (paper, appendix B).
-All thresholds share one pool of draws: attempt k of a wish is drawn once, and each threshold takes the first attempt
+All thresholds share one pool of draws: attempt k of a request is drawn once, and each threshold takes the first attempt
 that reaches it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
 from nsbgan_infer.evaluation.judged_cache import Judged, Studio
 from nsbgan_infer.evaluation.scores import InceptionScore
 from nsbgan_infer.pipeline import Request
-from nsbgan_infer.rejection import Rule, attempt_request
+from nsbgan_infer.rejection import Rule, retry
 
 TRUNCATIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 THRESHOLDS = (0.70, 0.80, 0.90, 0.95)  # the paper's
@@ -28,7 +28,7 @@ class Point:
     """One point: `fd` and `score` (with its deviation over splits) of `n` pictures at a truncation and a rejection
     threshold (None: all pictures). `share` of them is given to the class asked for, by the judge of the distance if it
     knows the 1000 classes, else by the classifier of rejection; `draws` is how many pictures were drawn for each that
-    was kept; `short` how many wishes stayed without a picture."""
+    was kept; `short` how many requests stayed without a picture."""
 
     truncation: float
     threshold: float | None
@@ -126,24 +126,22 @@ def sweep(
 def _rejected(
     studio: Studio, requests: Sequence[Request], real: Real, truncation: float, rules: Sequence[Rule]
 ) -> Iterator[Point]:
-    """A point for each rule from one pool of draws."""
-    strictest = max(rule.threshold for rule in rules)
+    """A point for each rule from one pool of draws: those that the strictest rule asks for."""
     pool: list[Judged] = []
     attempts: list[list[int]] = [[] for _ in requests]  # request -> rows of the pool, by attempt
-    unsettled, rows = list(range(len(requests))), 0
-    for attempt in range(rules[0].max_tries):
-        if not unsettled:
-            break
-        again = [attempt_request(requests[i], attempt) for i in unsettled]
-        judged = studio.judged(again, truncation)
-        value = judged.label if rules[0].mode == "label" else judged.best
-        for place, i in enumerate(unsettled):
-            attempts[i].append(rows + place)
-        rows += len(judged)
-        pool.append(judged)
-        unsettled = [i for place, i in enumerate(unsettled) if value[place] < strictest]
+
+    def by_mode(judged: Judged) -> list[float]:
+        values: list[float] = (judged.label if rules[0].mode == "label" else judged.best).tolist()
+        return values
+
+    def judge(drawn: list[Request]) -> list[float]:
+        pool.append(studio.judged(drawn, truncation))
+        return by_mode(pool[-1])
+
+    for t in retry(requests, judge, max(rules, key=lambda r: r.threshold), batch_size=len(requests)):
+        attempts[t.index].append(sum(map(len, pool[:-1])) + t.row)
     joined = Judged.join(pool)
-    values = (joined.label if rules[0].mode == "label" else joined.best).tolist()
+    values = by_mode(joined)
     for rule in sorted(rules, key=lambda r: r.threshold):
         taken, drawn = [], 0
         for tries in attempts:
@@ -154,10 +152,7 @@ def _rejected(
         if len(taken) < 2:
             continue
         point = _point(joined[taken], real, truncation, labelled=requests[0].class_id is not None)
-        yield Point(
-            truncation, rule.threshold, point.fd, point.score, point.deviation, point.n, point.share,
-            drawn / len(taken), len(requests) - len(taken),
-        )  # fmt: skip
+        yield replace(point, threshold=rule.threshold, draws=drawn / len(taken), short=len(requests) - len(taken))
 
 
 def _point(judged: Judged, real: Real, truncation: float, *, labelled: bool) -> Point:
