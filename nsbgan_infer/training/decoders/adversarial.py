@@ -23,6 +23,7 @@ from nsbgan_infer.training.decoders.l1 import (
     make_network,
     open_pairs,
     save_decoder,
+    write_rows,
 )
 from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
 from nsbgan_infer.training.decoders.perceptual import PerceptualName, make_perceptual
