@@ -273,7 +273,16 @@ def test_names_in_another_encoding(as_json: bool, errors: str, tmp_path: Path) -
     """A latin-1 name on a UTF-8 terminal, in a process of its own, for only there the streams are real."""
     name = b"caf\xe9.png"
     photo(tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
-    command = [sys.executable, "-m", "nsbgan_infer", "upscale", name, "--decoder", "iwt", *["--json"] * as_json]
+    command: list[str | bytes] = [
+        sys.executable,
+        "-m",
+        "nsbgan_infer",
+        "upscale",
+        name,
+        "--decoder",
+        "iwt",
+        *["--json"] * as_json,
+    ]
     done = subprocess.run(
         command,
         cwd=tmp_path,

@@ -47,7 +47,7 @@ def saved(image: Image.Image, fmt: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def tiff(values: np.ndarray, **options: Any) -> bytes:  # type: ignore[type-arg]
+def tiff(values: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, values, **options)
     return buffer.getvalue()

@@ -90,7 +90,7 @@ def test_transparent_parts_are_white_in_jpeg_and_kept_elsewhere() -> None:
     grey = opened(encode_photo(Photo(np.zeros((8, 8, 2), np.uint8)), "jpeg"))
     assert (grey.mode, grey.getpixel((0, 0))) == ("L", 255)
     for fmt in ("webp", "avif", "png"):
-        assert opened(encode_photo(clear, fmt)).convert("RGBA").getpixel((4, 4))[3] == 0  # type: ignore[arg-type,index]
+        assert opened(encode_photo(clear, fmt)).convert("RGBA").getpixel((4, 4))[3] == 0  # type: ignore[index]
 
 
 def test_limits_are_those_of_the_formats() -> None:
@@ -104,7 +104,7 @@ def test_limits_are_those_of_the_formats() -> None:
 
 def test_quality_makes_a_difference(tmp_path: Path) -> None:
     for fmt in ("jpeg", "webp", "avif"):
-        small, large = (len(encode_photo(photo(), fmt, quality=q)) for q in (20, 95))  # type: ignore[arg-type]
+        small, large = (len(encode_photo(photo(), fmt, quality=q)) for q in (20, 95))
         assert small < large
     with pytest.raises(UsageError, match="Cannot write"):
         save_photo(photo(), tmp_path / "x.gif")

@@ -152,7 +152,7 @@ def test_checkpoints_that_do_not_fit_say_what_differs() -> None:
         ({"output_layer.2.bias": torch.zeros(5)}, r"to_rgb\.bias is \[5\] instead of \[3\]"),
         ({"linear.bias": torch.zeros(3)}, r"start\.bias is \[3\]"),
     ):
-        changed = {k: v for k, v in (state | change).items() if v is not None}  # type: ignore[operator]
+        changed = {k: v for k, v in (state | change).items() if v is not None}
         with pytest.raises(CheckpointError, match=message):
             from_peer_state(changed)
     with pytest.raises(CheckpointError, match="1001 classes"):

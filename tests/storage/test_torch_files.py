@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage import pickles
-from nsbgan_infer.storage.pickles import Stub
+from nsbgan_infer.storage import stored
+from nsbgan_infer.storage.stored import Stub
 from nsbgan_infer.storage.torch_files import module_attributes, module_tensors, open_tensor, read_torch_file
 
 COVERS = ["storage.pickles"]
@@ -202,7 +202,7 @@ def test_limits_of_size_and_of_instructions(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(CheckpointError, match="the limit is 100"):
         read_torch_file(path, limit=100)
     with monkeypatch.context() as patch:
-        patch.setattr(pickles.Budget.__init__, "__defaults__", (10, 1 << 20))
+        patch.setattr(stored.Budget.__init__, "__defaults__", (10, 1 << 20))
         with pytest.raises(CheckpointError, match="more instructions"):
             read_torch_file(path)
     packed = tmp_path / "packed.pth"
