@@ -22,7 +22,7 @@ NOTE = "*Written by `python docs/reference.py`: change the source, not this page
 
 # module -> public names, in the order of the numbered steps
 MODULES = {
-    "pipeline": ["NsbPipeline", "Output", "Request", "Stage"],
+    "pipeline": ["NsbPipeline", "Drawing", "Output", "Request", "Stage"],
     "classes": ["find_class", "parse_classes", "search"],
     "latents": ["Latents", "draw_latents", "walk"],
     "samplers.base": ["SamplerInfo", "Sampler"],
@@ -40,8 +40,12 @@ MODULES = {
     "storage.architectures": ["Component", "Graph", "architecture"],
     "storage.components": ["load_component", "save_component"],
     "bulk.plan": ["Plan"],
-    "bulk.run": ["run", "pipeline_maker", "pipeline_settings"],
-    "engines": ["with_engine"],
+    "bulk.pipelines": ["plan_images", "pipeline_maker", "pipeline_settings", "PipelineFactory"],
+    "bulk.run": ["run"],
+    "engines": ["place", "place_part", "with_engine"],
+    "outputs.writer": ["ImageWriter", "plan_sheet", "write_accepted"],
+    "outputs.regenerate": ["regenerate", "Regenerated"],
+    "outputs.inspect": ["inspect"],
     "training.decoders.presets": ["decoder_settings"],
     "training.decoders.l1": ["train_decoder"],
     "evaluation.reconstruction": ["evaluate_decoder"],

@@ -3,26 +3,26 @@
 import json
 from pathlib import Path
 
-from nsbgan_infer import NsbPipeline, parse_classes
-from nsbgan_infer.bulk.plan import Plan
-from nsbgan_infer.bulk.run import MANIFEST, pipeline_maker, pipeline_settings, run
+from nsbgan_infer import Drawing, NsbPipeline, run
+from nsbgan_infer.bulk.pipelines import pipeline_maker, plan_images
+from nsbgan_infer.bulk.run import MANIFEST
 from nsbgan_infer.bulk.sinks import Encoding
 
 out = Path("out/examples/bulk")
 out.mkdir(parents=True, exist_ok=True)
 
 pipeline = NsbPipeline.from_pretrained("embedded")
-plan = Plan(
-    classes=tuple(parse_classes("all", available=pipeline.sampler.info.classes)),
-    count=24,
-    resolution=256,
-    uniform=True,  # each image's class is drawn by chance
+drawing = Drawing(resolution=256)
+plan = plan_images(
+    pipeline,
+    "all",
+    count=24,  # each image's class is drawn by chance
+    drawing=drawing,
     batch_size=4,
     shard_size=12,
     encoding=Encoding("tar", "webp"),  # WebDataset shards
-    settings=pipeline_settings(pipeline, resolution=256),
 )
-run(plan, out, pipeline_maker(pipeline, resolution=256), resume=True)
+run(plan, out, pipeline_maker(pipeline, drawing), resume=True)
 
 lines = [json.loads(line) for line in (out / MANIFEST).read_text().splitlines()]
 print(f"{len(lines)} images in {len({line['file'] for line in lines})} shards, listed in {out / MANIFEST}")

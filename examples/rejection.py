@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import ImageDraw
 
-from nsbgan_infer import NsbPipeline
+from nsbgan_infer import Drawing, NsbPipeline
 from nsbgan_infer.images import grid, save_image
 from nsbgan_infer.registry import load_classifier
 from nsbgan_infer.rejection import Rule, Tally, rejected_outputs
@@ -18,11 +18,12 @@ out.mkdir(parents=True, exist_ok=True)
 pipeline = NsbPipeline.from_pretrained("embedded")
 classifier = load_classifier("efficientnet-lite0")
 requests = pipeline.requests("golden retriever", 4)
+drawing = Drawing(resolution=256)
 images = []
 for threshold in (0.0, 0.8):  # 0 takes every picture
     rule = Rule(threshold, max_tries=8)
     tally = Tally()
-    chosen = rejected_outputs(pipeline, requests, classifier, rule, resolution=256, batch_size=4, tally=tally)
+    chosen = rejected_outputs(pipeline, requests, classifier, rule, drawing=drawing, batch_size=4, tally=tally)
     for choice, output in sorted(chosen, key=lambda pair: pair[0].index):
         image = output.images[0]
         label = f"{choice.score:.2f}, try {choice.attempt + 1}" + ("" if choice.accepted else ": best")

@@ -17,13 +17,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nsbgan_infer.bulk.plan import Plan
+    from nsbgan_infer.bulk.run import run
     from nsbgan_infer.classes import find_class, parse_classes
     from nsbgan_infer.decoders.base import Decoder, DecoderInfo
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
+    from nsbgan_infer.images import Recipe, grid, save_image
     from nsbgan_infer.latents import Latents, draw_latents, walk
-    from nsbgan_infer.pipeline import NsbPipeline, Output, Request, Stage
-    from nsbgan_infer.registry import load_decoder, load_sampler
+    from nsbgan_infer.outputs.inspect import inspect
+    from nsbgan_infer.outputs.regenerate import regenerate
+    from nsbgan_infer.outputs.writer import ImageWriter
+    from nsbgan_infer.photos import enlarge, open_photo
+    from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Request, Stage
+    from nsbgan_infer.registry import load_classifier, load_decoder, load_sampler
+    from nsbgan_infer.rejection import Rule, draw_accepted
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
     from nsbgan_infer.storage.architectures import Component
     from nsbgan_infer.storage.components import load_component, save_component
@@ -34,23 +42,37 @@ _HOME = {
     "Component": "storage.architectures",
     "Decoder": "decoders.base",
     "DecoderInfo": "decoders.base",
+    "Drawing": "pipeline",
+    "ImageWriter": "outputs.writer",
     "Latents": "latents",
     "NsbError": "errors",
     "NsbPipeline": "pipeline",
     "Output": "pipeline",
     "PixelEncoder": "encoders",
+    "Plan": "bulk.plan",
+    "Recipe": "images",
     "Request": "pipeline",
+    "Rule": "rejection",
     "Sampler": "samplers.base",
     "SamplerInfo": "samplers.base",
     "Stage": "pipeline",
     "WaveletEncoder": "encoders",
+    "draw_accepted": "rejection",
     "draw_latents": "latents",
+    "enlarge": "photos",
     "find_class": "classes",
+    "grid": "images",
+    "inspect": "outputs.inspect",
+    "load_classifier": "registry",
     "load_component": "storage.components",
     "load_decoder": "registry",
     "load_sampler": "registry",
+    "open_photo": "photos",
     "parse_classes": "classes",
+    "regenerate": "outputs.regenerate",
+    "run": "bulk.run",
     "save_component": "storage.components",
+    "save_image": "images",
     "walk": "latents",
 }
 
@@ -58,24 +80,38 @@ __all__ = [
     "Component",
     "Decoder",
     "DecoderInfo",
+    "Drawing",
+    "ImageWriter",
     "Latents",
     "NsbError",
     "NsbPipeline",
     "Output",
     "PixelEncoder",
+    "Plan",
+    "Recipe",
     "Request",
+    "Rule",
     "Sampler",
     "SamplerInfo",
     "Stage",
     "WaveletEncoder",
     "__version__",
+    "draw_accepted",
     "draw_latents",
+    "enlarge",
     "find_class",
+    "grid",
+    "inspect",
+    "load_classifier",
     "load_component",
     "load_decoder",
     "load_sampler",
+    "open_photo",
     "parse_classes",
+    "regenerate",
+    "run",
     "save_component",
+    "save_image",
     "walk",
 ]
 

@@ -56,6 +56,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """What decides, beside the request, what is drawn. `NsbPipeline.settle` fills in what is left out."""
+
+    truncation: float | None = None
+    """Above 0 and up to 1; None: what the sampler's weights expect."""
+    mode: TruncationMode | None = None
+    """How z is truncated (`latents.draw_z`); None: as the sampler's weights expect."""
+    resolution: int | None = None
+    """Stop after the stage that emits pictures of this side; None: after the last."""
+
+
+AS_TRAINED = Drawing()
+
+
+@dataclass(frozen=True)
 class Output:
     """What a call returns: `images` (PIL, RGB), `tensors` (N, 3, H, W) float32 nominally [0, 1], unclamped, `recipes`,
     `requests`, and `steps`: every intermediate by name (`sample`, `low band 1`, `decoded 1`, ...) if asked for.
@@ -83,6 +98,7 @@ class NsbPipeline:
         self.dtype = torch.float32
         self.engine = "eager"  # what runs the networks, and in which dtype if not in `dtype`: see `engines`
         self.computes_in: torch.dtype | None = None
+        self.use_engine: Callable[[Any], Any] | None = None  # brings one more part onto that engine; None: plain torch
         check_joints(self)
 
     @classmethod
@@ -114,14 +130,20 @@ class NsbPipeline:
         return self
 
     def with_decoder(self, decoder: Decoder | str) -> NsbPipeline:
-        """The same pipeline with another decoder in every stage; the encoders make what it reads."""
+        """The same pipeline with another decoder in every stage, on the pipeline's device, engine and dtype.
+
+        The encoders make what it reads.
+        """
         new = load_decoder(decoder) if isinstance(decoder, str) else decoder
+        stages = [Stage(s.encoder and follow(s.encoder, new.info.reads), new) for s in self.stages]
+        NsbPipeline(self.sampler, stages, name=self.name)  # what does not fit is refused before an engine compiles it
         if isinstance(new, nn.Module):
             new.to(self.device, self.dtype)
-        stages = [Stage(s.encoder and follow(s.encoder, new.info.reads), new) for s in self.stages]
-        pipeline = NsbPipeline(self.sampler, stages, name=self.name)
+        if self.use_engine is not None:
+            new = self.use_engine(new)
+        pipeline = NsbPipeline(self.sampler, [Stage(s.encoder, new) for s in stages], name=self.name)
         pipeline.device, pipeline.dtype = self.device, self.dtype
-        pipeline.engine, pipeline.computes_in = self.engine, self.computes_in
+        pipeline.engine, pipeline.computes_in, pipeline.use_engine = self.engine, self.computes_in, self.use_engine
         return pipeline
 
     def with_parts(self, sampler: Sampler, decoders: Sequence[Decoder]) -> NsbPipeline:
@@ -180,9 +202,7 @@ class NsbPipeline:
         pipeline = self if decoder is None else self.with_decoder(decoder)
         parts = pipeline.stream(
             pipeline.requests(classes, num_images, seeds=seeds),
-            truncation=truncation,
-            truncation_mode=truncation_mode,
-            resolution=resolution,
+            Drawing(truncation, truncation_mode, resolution),
             batch_size=batch_size,
             keep_steps=keep_steps,
             progress=progress,
@@ -205,10 +225,8 @@ class NsbPipeline:
     def stream(
         self,
         requests: Sequence[Request],
+        drawing: Drawing = AS_TRAINED,
         *,
-        truncation: float | None = None,
-        truncation_mode: TruncationMode | None = None,
-        resolution: int | None = None,
         batch_size: int = 1,
         keep_steps: bool = False,
         progress: Progress | None = None,
@@ -221,35 +239,60 @@ class NsbPipeline:
             raise UsageError(f"Batch size {batch_size} is out of range: use at least 1.")
         if not requests:
             raise UsageError("No images were asked for.")
-        self.stages_for(resolution)
-        info = self.sampler.info
-        strength = info.truncation if truncation is None else truncation
-        mode = truncation_mode or info.truncation_mode
-        check_truncation(strength, mode)
+        settled = self.settle(drawing)
 
         def make(start: int) -> Output:
             batch = requests[start : start + batch_size]
-            latents = self.latents(batch, truncation=strength, truncation_mode=mode)
             kept = {}
-            for name, tensor in self.steps(latents, resolution=resolution):
+            for name, tensor in self.steps(self.latents(batch, settled), resolution=drawing.resolution):
                 if keep_steps:
                     kept[name] = tensor
                 if progress:
                     progress(name, start + len(batch), len(requests))
-            recipes = tuple(self._recipe(r, latents, tensor.shape[-1], batch_size) for r in batch)
+            shared = self._recipe(replace(settled, resolution=tensor.shape[-1]), batch_size)
+            recipes = tuple(replace(shared, class_id=r.class_id, seed=r.seed) for r in batch)
             finished = tensor.to("cpu", torch.float32, copy=True)  # an inference tensor becomes an ordinary one
             return Output(finished, tuple(batch), recipes, kept)
 
         return map(make, range(0, len(requests), batch_size))
 
-    def latents(
-        self,
-        requests: Sequence[Request],
-        *,
-        truncation: float | None = None,
-        truncation_mode: TruncationMode | None = None,
-    ) -> Latents:
-        """Step 1 for the requested images; truncation and mode default to what the sampler's weights expect.
+    def settle(self, drawing: Drawing = AS_TRAINED) -> Drawing:
+        """`drawing` with every field filled in for this pipeline.
+
+        Raises UsageError for a truncation out of range, an unknown mode, or a resolution that no step makes.
+        """
+        info = self.sampler.info
+        truncation = info.truncation if drawing.truncation is None else drawing.truncation
+        mode = drawing.mode or info.truncation_mode
+        check_truncation(truncation, mode)
+        self.stages_for(drawing.resolution)
+        return Drawing(truncation, mode, drawing.resolution or self.resolutions[-1])
+
+    def identity(self, drawing: Drawing = AS_TRAINED) -> dict[str, Any]:
+        """What decides the bytes of a picture beside its request, the batch it is in and the threads that run it.
+
+        Names of the parts that run for `drawing`, and the SHA-256 of their weights (None: they came from no file); the
+        settled drawing; device, dtype and engine that run them; versions. Recipes, plans and caches hold this table.
+        """
+        settled = self.settle(drawing)
+        decoders = [s.decoder for s in self.stages[: self.stages_for(settled.resolution)]]
+        parts = {self.sampler.info.name: self.sampler, **{d.info.name: d for d in decoders}}
+        return {
+            "preset": self.name,
+            "sampler": self.sampler.info.name,
+            "decoders": [d.info.name for d in decoders],
+            "resolution": settled.resolution,
+            "truncation": settled.truncation,
+            "truncation_mode": settled.mode,
+            "device": self.device.type,
+            "dtype": dtype_name(self.computes_in or self.dtype),
+            "engine": self.engine,
+            "weights": {name: weights_sha256(part) for name, part in parts.items()},
+            "versions": {"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},
+        }
+
+    def latents(self, requests: Sequence[Request], drawing: Drawing = AS_TRAINED) -> Latents:
+        """Step 1 for the requested images.
 
         With `walk` and `steps` a way from one image to another is drawn. Raises UsageError as `draw_latents`.
         """
@@ -258,8 +301,8 @@ class NsbPipeline:
             [r.seed for r in requests],
             [r.class_id for r in requests],
             z_dim=info.z_dim,
-            truncation=info.truncation if truncation is None else truncation,
-            mode=truncation_mode or info.truncation_mode,
+            truncation=info.truncation if drawing.truncation is None else drawing.truncation,
+            mode=drawing.mode or info.truncation_mode,
             truncates=info.truncates,
         )
 
@@ -308,27 +351,13 @@ class NsbPipeline:
         found = len(self.resolutions) - 1 - self.resolutions[::-1].index(resolution)
         return found + 1 - extra
 
-    def _recipe(self, request: Request, latents: Latents, side: int, batch_size: int) -> Recipe:
-        decoders = [s.decoder for s in self.stages[: self.stages_for(side)]]
-        parts = {self.sampler.info.name: self.sampler, **{d.info.name: d for d in decoders}}
-        hashes = {name: weights_sha256(part) for name, part in parts.items()}
-        return Recipe(
-            preset=self.name,
-            sampler=self.sampler.info.name,
-            decoders=tuple(d.info.name for d in decoders),
-            resolution=side,
-            class_id=request.class_id,
-            seed=request.seed,
-            truncation=latents.truncation,
-            truncation_mode=latents.mode,
-            device=self.device.type,
-            dtype=dtype_name(self.computes_in or self.dtype),
-            engine=self.engine,
-            batch_size=batch_size,
-            weights={name: h for name, h in hashes.items() if h},
-            versions={"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},
-            labels=self.sampler.info.labels,
-        )
+    def _recipe(self, drawing: Drawing, batch_size: int) -> Recipe:
+        """The recipe of a batch; class and seed are each image's own."""
+        about = self.identity(drawing)
+        about["decoders"] = tuple(about["decoders"])
+        about["weights"] = {name: digest for name, digest in about["weights"].items() if digest}
+        labels = self.sampler.info.labels
+        return Recipe(**about, class_id=None, seed=0, batch_size=batch_size, labels=labels)
 
 
 def join_outputs(parts: Sequence[Output]) -> Output:

@@ -1,7 +1,7 @@
 """Rejection sampling: draw, decode, let a classifier judge the decoded picture, keep it or try again (paper, app. B).
 
 Mode `label` keeps a picture whose probability of the class asked for reaches the threshold; mode `max` one whose
-largest probability does, whatever the class (what the authors did). Every wish gets its own picture, so classes stay
+largest probability does, whatever the class (what the authors did). Every request gets its own picture, so classes stay
 balanced, which the authors' loop did not guarantee. Attempt k of the image with seed S is drawn with the seed
 `attempt_seed(S, k)`, so the accepted picture can be made again from class and seed alone.
 """
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import LAST_SEED
-from nsbgan_infer.pipeline import Request, join_outputs
+from nsbgan_infer.pipeline import AS_TRAINED, Drawing, Request, join_outputs
 from nsbgan_infer.registry import load_classifier
 
 if TYPE_CHECKING:
     from nsbgan_infer.classifiers.base import Classifier
     from nsbgan_infer.latents import TruncationMode
-    from nsbgan_infer.pipeline import NsbPipeline, Output, Progress, Request
+    from nsbgan_infer.pipeline import NsbPipeline, Output, Progress
 
 Mode = Literal["label", "max"]
 GOLDEN = 2654435769  # 2^32 / golden ratio: multiples stay far apart (Knuth, TAOCP 3, section 6.4)
@@ -57,35 +57,27 @@ class Rule:
         if self.classes is not None and not self.classes:
             raise UsageError("Rejection over no classes cannot work: name those that the sampler can draw.")
 
-    def check(self, wishes: Iterable[Wish]) -> None:
-        """Raise UsageError for wishes that this rule cannot judge."""
-        for wish in wishes:
-            if self.mode == "label" and wish.class_id is None:
+    def check(self, requests: Iterable[Request]) -> None:
+        """Raise UsageError for requests that this rule cannot judge."""
+        for request in requests:
+            if self.mode == "label" and request.class_id is None:
                 raise UsageError("Pictures without a class cannot be rejected by label: use --reject-mode max.")
-            if self.classes is not None and wish.class_id is not None and wish.class_id not in self.classes:
-                raise UsageError(f"Class {wish.class_id} is not among the classes that the sampler can draw.")
-
-
-@dataclass(frozen=True)
-class Wish:
-    """One picture that is wanted: its class id (None: unconditional) and its seed."""
-
-    class_id: int | None
-    seed: int
+            if request.class_id is not None and self.classes is not None and request.class_id not in self.classes:
+                raise UsageError(f"Class {request.class_id} is not among those that the sampler can draw.")
 
 
 @dataclass(frozen=True)
 class Chosen(Generic[T]):
-    """The picture chosen for a wish: the first accepted one, or the best of all tries.
+    """The picture chosen for a request: the first accepted one, or the best of all tries.
 
-    `index` is the place of the wish, `drawn` what was drawn (its class and the seed of the attempt), `attempt` counts
+    `index` is the place of the request, `drawn` what was drawn (its class and the attempt's seed), `attempt` counts
     from 0, `tries` how often was drawn, `score` the probability that was judged, `picture` (3, H, W) as decoded,
     `extra` what `draw` returned beside it.
     """
 
     index: int
-    wish: Wish
-    drawn: Wish
+    request: Request
+    drawn: Request
     attempt: int
     tries: int
     score: float
@@ -103,7 +95,12 @@ def attempt_seed(seed: int, attempt: int) -> int:
     return (seed + attempt * GOLDEN) % (LAST_SEED + 1)
 
 
-def scores(logits: Tensor, wishes: Sequence[Wish], rule: Rule) -> Tensor:
+def attempt_request(request: Request, attempt: int) -> Request:
+    """What is drawn in attempt k of an image."""
+    return Request(request.class_id, attempt_seed(request.seed, attempt))
+
+
+def scores(logits: Tensor, requests: Sequence[Request], rule: Rule) -> Tensor:
     """The probability that is judged, (B,) float32, from logits (B, 1000). Raises UsageError for other classifiers."""
     if logits.shape[1] != NUM_CLASSES:
         raise UsageError(f"Rejection needs a classifier of {NUM_CLASSES} classes, this one has {logits.shape[1]}.")
@@ -112,51 +109,82 @@ def scores(logits: Tensor, wishes: Sequence[Wish], rule: Rule) -> Tensor:
     if rule.mode == "max":
         return p.max(1).values
     place = {class_id: i for i, class_id in enumerate(classes)}
-    columns = torch.tensor([place[w.class_id] for w in wishes if w.class_id is not None])
+    columns = torch.tensor([place[r.class_id] for r in requests if r.class_id is not None])
     return p.gather(1, columns[:, None])[:, 0]
 
 
+@dataclass(frozen=True)
+class Try:
+    """One draw for the request at `index`: `drawn` is row `row` of its batch; with `last` the request is settled."""
+
+    index: int
+    request: Request
+    drawn: Request
+    attempt: int
+    row: int
+    score: float
+    accepted: bool
+    last: bool
+
+
+def retry(
+    requests: Sequence[Request], judge: Callable[[list[Request]], Sequence[float]], rule: Rule, *, batch_size: int = 8
+) -> Iterator[Try]:
+    """Draw each request again until `rule` accepts it or its tries end; every draw in turn.
+
+    `judge` gives the score of each of at most `batch_size` requests. Unsettled requests are tried again before new
+    ones begin, so at most `batch_size` are open at once. Raises UsageError before any work.
+    """
+    rule.check(requests)
+    waiting = deque(enumerate(requests))
+    open_tries: list[tuple[int, Request, int]] = []  # index, request, attempt
+    while waiting or open_tries:
+        while waiting and len(open_tries) < batch_size:
+            index, request = waiting.popleft()
+            open_tries.append((index, request, 0))
+        drawn = [attempt_request(request, k) for _, request, k in open_tries]
+        again = []
+        for row, (found, (index, request, attempt)) in enumerate(zip(judge(drawn), open_tries, strict=True)):
+            accepted = found >= rule.threshold
+            last = accepted or attempt + 1 == rule.max_tries
+            yield Try(index, request, drawn[row], attempt, row, found, accepted, last)
+            if not last:
+                again.append((index, request, attempt + 1))
+        open_tries = again
+
+
 def reject(
-    wishes: Sequence[Wish],
-    draw: Callable[[list[Wish]], tuple[Tensor, Sequence[T]]],
+    requests: Sequence[Request],
+    draw: Callable[[list[Request]], tuple[Tensor, Sequence[T]]],
     classifier: Classifier,
     rule: Rule,
     *,
     batch_size: int = 8,
     tally: Tally | None = None,
 ) -> Iterator[Chosen[T]]:
-    """Choose a picture for every wish, in the order in which they are settled (`index` tells which).
+    """Choose a picture for every request, in the order in which they are settled (`index` tells which).
 
-    `draw` makes the pictures (B, 3, H, W) of at most `batch_size` wishes, nominally [0, 1], and something to go with
-    each. Unsettled wishes are tried again before new ones begin, so at most `batch_size` pictures are held back.
-    `tally` counts. Raises UsageError before any work.
+    `draw` makes the pictures (B, 3, H, W) of at most `batch_size` requests, nominally [0, 1], and something to go with
+    each. `tally` counts. Raises UsageError before any work.
     """
-    rule.check(wishes)
-    waiting = deque(enumerate(wishes))
-    open_tries: list[tuple[int, Wish, int]] = []  # index, wish, attempt
     best: dict[int, Chosen[T]] = {}
-    while waiting or open_tries:
-        while waiting and len(open_tries) < batch_size:
-            index, wish = waiting.popleft()
-            open_tries.append((index, wish, 0))
-        drawn = [Wish(w.class_id, attempt_seed(w.seed, k)) for _, w, k in open_tries]
+    batch: list[tuple[Tensor, T]] = []
+
+    def judge(drawn: list[Request]) -> list[float]:
         pictures, extras = draw(drawn)
-        found = scores(classifier(pictures).logits, drawn, rule).tolist()
-        again = []
-        for row, (index, wish, attempt) in enumerate(open_tries):
-            accepted = found[row] >= rule.threshold
-            if index not in best or found[row] > best[index].score or accepted:
-                best[index] = Chosen(
-                    index, wish, drawn[row], attempt, attempt + 1, found[row], accepted, pictures[row], extras[row]
-                )
-            if accepted or attempt + 1 == rule.max_tries:
-                settled = _with_tries(best.pop(index), attempt + 1)
-                if tally is not None:
-                    tally.add(settled)
-                yield settled
-            else:
-                again.append((index, wish, attempt + 1))
-        open_tries = again
+        batch[:] = zip(pictures, extras, strict=True)
+        found: list[float] = scores(classifier(pictures).logits, drawn, rule).tolist()
+        return found
+
+    for t in retry(requests, judge, rule, batch_size=batch_size):
+        if t.index not in best or t.score > best[t.index].score or t.accepted:
+            tries = t.attempt + 1
+            best[t.index] = Chosen(t.index, t.request, t.drawn, t.attempt, tries, t.score, t.accepted, *batch[t.row])
+        if t.last:
+            settled = replace(best.pop(t.index), tries=t.attempt + 1)
+            if tally is not None:
+                tally.add(settled)
+            yield settled
 
 
 def rejected_outputs(
@@ -165,9 +193,7 @@ def rejected_outputs(
     classifier: Classifier,
     rule: Rule,
     *,
-    truncation: float | None = None,
-    truncation_mode: TruncationMode | None = None,
-    resolution: int | None = None,
+    drawing: Drawing = AS_TRAINED,
     batch_size: int = 8,
     keep_steps: bool = False,
     progress: Progress | None = None,
@@ -181,30 +207,21 @@ def rejected_outputs(
     is told the steps of every batch of draws. The classifier works on the pipeline's device if it is a module.
     """
 
-    def draw(wishes: list[Wish]) -> tuple[Tensor, list[Output]]:
-        stream = pipeline.stream(
-            [Request(w.class_id, w.seed) for w in wishes],
-            truncation=truncation,
-            truncation_mode=truncation_mode,
-            resolution=resolution,
-            batch_size=len(wishes),
-            keep_steps=keep_steps,
-            progress=progress,
-        )
-        made = next(iter(stream))
-        return made.tensors, [_row_of(made, i) for i in range(len(wishes))]
+    def draw(drawn: list[Request]) -> tuple[Tensor, list[Output]]:
+        stream = pipeline.stream(drawn, drawing, batch_size=len(drawn), keep_steps=keep_steps, progress=progress)
+        made = next(stream)
+        return made.tensors, [_row_of(made, i) for i in range(len(drawn))]
 
     if pipeline.sampler.info.labels == "numbers":
         raise UsageError(
             f"The classes of {pipeline.sampler.info.name} are not ImageNet's, which a classifier knows: draw without "
             "rejection."
         )
-    wishes = [Wish(r.class_id, r.seed) for r in requests]
     rule = rule if rule.classes else replace(rule, classes=pipeline.sampler.info.classes)
     if isinstance(classifier, nn.Module):
         classifier.to(pipeline.device)
     about = {"classifier": classifier.info.name, "mode": rule.mode, "threshold": rule.threshold}
-    for chosen in reject(wishes, draw, classifier, rule, batch_size=batch_size, tally=tally):
+    for chosen in reject(requests, draw, classifier, rule, batch_size=batch_size, tally=tally):
         noted = {**about, "score": round(chosen.score, 6), "accepted": chosen.accepted}
         recipe = replace(chosen.extra.recipes[0], attempt=chosen.attempt, rejection=noted)
         yield chosen, replace(chosen.extra, requests=(requests[chosen.index],), recipes=(recipe,))
@@ -244,9 +261,7 @@ def draw_accepted(
         pipeline.requests(classes, num_images, seeds=seeds),
         load_classifier(classifier) if isinstance(classifier, str) else classifier,
         rule,
-        truncation=truncation,
-        truncation_mode=truncation_mode,
-        resolution=resolution,
+        drawing=Drawing(truncation, truncation_mode, resolution),
         batch_size=batch_size,
         tally=tally,
     )
@@ -272,14 +287,14 @@ class Tally:
     drawn: dict[int | None, int] = field(default_factory=dict)
 
     def add(self, chosen: Chosen[T]) -> None:
-        """Count one settled wish."""
-        class_id = chosen.wish.class_id
+        """Count one settled request."""
+        class_id = chosen.request.class_id
         for counts, number in ((self.wanted, 1), (self.accepted, int(chosen.accepted)), (self.drawn, chosen.tries)):
             counts[class_id] = counts.get(class_id, 0) + number
 
     @property
     def shortfall(self) -> int:
-        """How many wishes ended without an accepted picture."""
+        """How many requests ended without an accepted picture."""
         return sum(self.wanted.values()) - sum(self.accepted.values())
 
     def report(self) -> dict[str, object]:
@@ -302,7 +317,3 @@ def _row(wanted: int, accepted: int, drawn: int) -> dict[str, float | int | None
         "acceptance": accepted / drawn if drawn else None,
         "draws_per_image": drawn / accepted if accepted else None,
     }
-
-
-def _with_tries(chosen: Chosen[T], tries: int) -> Chosen[T]:
-    return replace(chosen, tries=tries)

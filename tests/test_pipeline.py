@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from nsbgan_infer.decoders.photo import PhotoConfig, PhotoDecoder
 from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
 from nsbgan_infer.errors import CheckpointError, JointError, NonFiniteError, UnknownNameError, UsageError
 from nsbgan_infer.latents import Latents
-from nsbgan_infer.pipeline import NsbPipeline, Request, Stage
+from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request, Stage
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.samplers.base import SamplerInfo
 from nsbgan_infer.storage import shipped
@@ -396,10 +396,28 @@ def _filled(part: Any) -> Any:
 
 def test_the_latents_of_requests_are_those_that_a_call_draws() -> None:
     pipeline = tiny_pipeline()
-    latents = pipeline.latents(pipeline.requests([207, 1], 2, seeds=5), truncation=0.7)
+    latents = pipeline.latents(pipeline.requests([207, 1], 2, seeds=5), Drawing(0.7))
     assert latents.seeds == (5, 6, 5, 6) and (latents.truncation, latents.mode) == (0.7, "std")
     *_, (_name, pictures) = pipeline.steps(latents)
     assert torch.equal(pictures, pipeline([207, 1], 2, seeds=5, truncation=0.7, batch_size=4).tensors)
     assert pipeline.latents([Request(1, 0)]).truncation == pipeline.sampler.info.truncation
     with pytest.raises(UsageError, match="Truncation 2 is out of range"):
-        pipeline.latents([Request(1, 0)], truncation=2)
+        pipeline.latents([Request(1, 0)], Drawing(2))
+
+
+def test_the_recipe_is_the_identity_and_what_is_each_images_own() -> None:
+    pipeline = tiny_pipeline()
+    drawing = Drawing(0.7, resolution=64)
+    assert pipeline.settle(drawing) == Drawing(0.7, pipeline.sampler.info.truncation_mode, 64)
+    assert pipeline.settle() == Drawing(pipeline.sampler.info.truncation, pipeline.sampler.info.truncation_mode, 128)
+    identity = pipeline.identity(drawing)
+    assert identity["weights"] == {"tiny": None, "tiny-w": None}  # they came from no file
+    recipe = asdict(next(pipeline.stream([Request(207, 3)], drawing)).recipes[0])
+    own = {"class_id", "seed", "batch_size", "attempt", "rejection", "labels"}
+    assert recipe.keys() - own == identity.keys()
+    same = identity.keys() - {"weights", "decoders"}
+    assert {k: recipe[k] for k in same} == {k: identity[k] for k in same}
+    assert (recipe["decoders"], recipe["weights"]) == (("tiny-w",), {})
+    for wrong in (Drawing(2), Drawing(mode="most"), Drawing(resolution=65)):  # type: ignore[arg-type]
+        with pytest.raises(UsageError):
+            pipeline.settle(wrong)

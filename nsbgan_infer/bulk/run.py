@@ -15,21 +15,14 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
-
-import torch
 
 from nsbgan_infer.bulk.journal import WORK, done_journal, open_journal, read_journal, replace_text
 from nsbgan_infer.bulk.plan import Failure, Make, Plan, Progress
 from nsbgan_infer.bulk.shard import ShardWorker
 from nsbgan_infer.bulk.sinks import Line, write_npz
-from nsbgan_infer.devices import dtype_name
 from nsbgan_infer.errors import UsageError, WorkError
-from nsbgan_infer.latents import TruncationMode
-from nsbgan_infer.pipeline import NsbPipeline, Output, Request
-from nsbgan_infer.storage.components import weights_sha256
 from nsbgan_infer.storage.files import read_json, writable_folder
 
 PLAN, MANIFEST, LOCK = "plan.json", "manifest.jsonl", ".nsbgan.lock"
@@ -71,58 +64,6 @@ def sole_run(folder: Path) -> Iterator[None]:
         if os.name == "posix":  # elsewhere filelock removes it itself, and an open file cannot be removed
             (folder / LOCK).unlink(missing_ok=True)
         lock.release()
-
-
-def pipeline_maker(
-    pipeline: NsbPipeline,
-    *,
-    truncation: float | None = None,
-    truncation_mode: TruncationMode | None = None,
-    resolution: int | None = None,
-) -> Make:
-    """The `make` of a pipeline: each batch of the plan is one batch of the pipeline."""
-
-    def make(requests: Sequence[Request]) -> Output:
-        stream = pipeline.stream(
-            requests,
-            truncation=truncation,
-            truncation_mode=truncation_mode,
-            resolution=resolution,
-            batch_size=len(requests),
-        )
-        return next(stream)
-
-    return make
-
-
-def pipeline_settings(
-    pipeline: NsbPipeline,
-    *,
-    truncation: float | None = None,
-    truncation_mode: TruncationMode | None = None,
-    resolution: int | None = None,
-) -> dict[str, Any]:
-    """The `settings` of a plan for a pipeline: the recipe that its images have in common, and the threads that run it.
-
-    Other threads, engines or versions may round a pixel the other way, so a run is resumed with the same ones.
-    """
-    info = pipeline.sampler.info
-    decoders = [s.decoder for s in pipeline.stages[: pipeline.stages_for(resolution)]]
-    parts = {info.name: pipeline.sampler, **{d.info.name: d for d in decoders}}
-    return {
-        "preset": pipeline.name,
-        "sampler": info.name,
-        "decoders": [d.info.name for d in decoders],
-        "resolution": resolution or pipeline.resolutions[-1],
-        "truncation": info.truncation if truncation is None else truncation,
-        "truncation_mode": truncation_mode or info.truncation_mode,
-        "device": pipeline.device.type,
-        "dtype": dtype_name(pipeline.computes_in or pipeline.dtype),
-        "engine": pipeline.engine,
-        "threads": torch.get_num_threads(),
-        "weights": {name: weights_sha256(part) for name, part in parts.items()},
-        "versions": {"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},
-    }
 
 
 def prepare(plan: Plan, folder: Path, *, resume: bool) -> bool:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsbgan_infer.cli.loading import load
 from nsbgan_infer.cli.options import Choice, Files, Images, Machine, bundled
 from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
-    from nsbgan_infer.bulk.plan import Make, Plan, Progress
+    from nsbgan_infer.bulk.plan import Plan, Progress
     from nsbgan_infer.pipeline import NsbPipeline
 
 MANY = 1000  # images from which on a run is a bulk run without being asked
@@ -52,7 +49,7 @@ bulk_options = bundled(
             help="Where a bulk run puts its images: sub-folders of 1,000 (default), WebDataset tar shards, or one npz "
             f"with arr_0 and arr_1. This, --count, --resume, --workers or more than {MANY} images make it a bulk run.",
         ),
-        click.option("--resume", is_flag=True, help="Go on with a bulk run in --out that was stopped, however it was."),
+        click.option("--resume", is_flag=True, help="Resume an interrupted bulk run in --out."),
         click.option(
             "--shard-size", type=click.IntRange(min=1), metavar="N", help="Images of a shard.  [default: 1000]"
         ),
@@ -79,6 +76,7 @@ def run_bulk(
     pipeline: NsbPipeline, choice: Choice, images: Images, files: Files, machine: Machine, bulk: Bulk, console: Console
 ) -> None:
     """Make the plan and run it, here or on Ray; report where the manifest is."""
+    from nsbgan_infer.bulk.pipelines import pipeline_maker
     from nsbgan_infer.bulk.run import MANIFEST, PLAN, run
 
     if files.grid or files.save_steps:
@@ -96,7 +94,7 @@ def run_bulk(
         if bulk.workers:
             _run_on_ray(plan, pipeline, choice, images, files, machine, bulk, progress)
         else:
-            run(plan, files.out, make_of(pipeline, images), resume=bulk.resume, progress=progress)
+            run(plan, files.out, pipeline_maker(pipeline, images.drawing()), resume=bulk.resume, progress=progress)
     manifest = files.out / MANIFEST
     value = {"pipeline": pipeline.name, "images": plan.count, "out": str(files.out), "manifest": str(manifest)}
     console.result(value, f"{plan.count} images in {files.out}, listed in {manifest}")
@@ -104,62 +102,32 @@ def run_bulk(
 
 def make_plan(pipeline: NsbPipeline, images: Images, files: Files, machine: Machine, bulk: Bulk) -> Plan:
     """The plan that the options mean. Raises UsageError and UnknownNameError."""
-    from nsbgan_infer.bulk.plan import Plan
-    from nsbgan_infer.bulk.run import pipeline_settings
+    from nsbgan_infer.bulk.pipelines import plan_images
     from nsbgan_infer.bulk.sinks import Encoding
 
-    wanted: Any = images.classes
-    if bulk.count and pipeline.sampler.info.classes is None and images.classes == ("all",):
-        wanted = None
-    classes = tuple(r.class_id for r in pipeline.requests(wanted))
-    settings = pipeline_settings(
+    everything = bulk.count and pipeline.sampler.info.classes is None and images.classes == ("all",)
+    sink: Any = bulk.sink or "folder"
+    return plan_images(
         pipeline,
-        truncation=images.truncation,
-        truncation_mode=images.truncation_mode,
-        resolution=images.resolution,
-    )
-    return Plan(
-        classes,
-        bulk.count or images.per_class * len(classes),
-        settings["resolution"],
+        None if everything else images.classes,
+        per_class=images.per_class,
+        count=bulk.count,
         seed=images.seed,
-        uniform=bool(bulk.count),
+        drawing=images.drawing(),
         batch_size=machine.batch_size,
         shard_size=bulk.shard_size or 1000,
-        encoding=Encoding(
-            bulk.sink or "folder",  # type: ignore[arg-type]
-            files.fmt,
-            recipe=files.recipe,
-            labels=pipeline.sampler.info.labels,
-        ),
-        settings=settings,
+        encoding=Encoding(sink, files.fmt, recipe=files.recipe, labels=pipeline.sampler.info.labels),
     )
 
 
-def make_of(pipeline: NsbPipeline, images: Images) -> Make:
-    """What makes the plan's batches."""
-    from nsbgan_infer.bulk.run import pipeline_maker
+def use_engine(pipeline: NsbPipeline, machine: Machine, count: int, console: Console) -> NsbPipeline:
+    """The pipeline with the engine of --engine, or the one that `auto` takes for so many images, with a note of it."""
+    from nsbgan_infer.engines import place
 
-    return pipeline_maker(
-        pipeline,
-        truncation=images.truncation,
-        truncation_mode=images.truncation_mode,
-        resolution=images.resolution,
-    )
-
-
-def engined(pipeline: NsbPipeline, machine: Machine, count: int, console: Console) -> NsbPipeline:
-    """The pipeline with the engine of --engine, or the one that `auto` takes for so many images."""
-    from nsbgan_infer.devices import pick_dtype
-    from nsbgan_infer.engines import pick_engine, with_engine
-
-    engine, dtype = pick_engine(machine.engine, pipeline.device, count)
-    if machine.engine == "auto" and engine != "eager":
-        console.note(f"Using the engine {engine}: --engine eager for plain torch.")
-    if engine == "eager":  # chosen or asked for, it is the same: what its recipes say
-        return pipeline
-    wanted = machine.dtype if dtype is None or machine.dtype != "auto" else dtype
-    return with_engine(pipeline, engine, dtype=pick_dtype(wanted, pipeline.device))
+    placed = place(pipeline, machine.engine, dtype=machine.dtype, images=count)
+    if machine.engine == "auto" and placed.engine != "eager":
+        console.note(f"Using the engine {placed.engine}: --engine eager for plain torch.")
+    return placed
 
 
 def _run_on_ray(
@@ -172,42 +140,27 @@ def _run_on_ray(
     bulk: Bulk,
     progress: Progress,
 ) -> None:
+    from nsbgan_infer.bulk.pipelines import PipelineFactory, absolute
     from nsbgan_infer.bulk.ray import run_on_ray
 
-    if choice.preset is None and choice.pipeline is None:  # what was chosen here is used there
-        choice = replace(choice, preset=pipeline.name)
+    ref = choice.preset or absolute(choice.pipeline) or pipeline.name  # what was chosen here is used there
     run_on_ray(
         plan,
         files.out,
-        functools.partial(remote_make, _absolute(choice), images, machine, plan.count),
+        PipelineFactory(
+            ref,
+            absolute(choice.sampler),
+            absolute(choice.decoder),
+            drawing=images.drawing(),
+            device=machine.device,
+            dtype=machine.dtype,
+            engine=machine.engine,
+            images=plan.count,
+            offline=choice.offline,
+        ),
         workers=bulk.ray_actors,
         address=bulk.ray_address,
         gpus=1 if pipeline.device.type == "cuda" else 0,
         resume=bulk.resume,
         progress=progress,
-    )
-
-
-def remote_make(choice: Choice, images: Images, machine: Machine, count: int) -> Make:
-    """In an actor: load the pipeline once, quietly."""
-    from nsbgan_infer.cli.loading import go_offline
-
-    if choice.offline:
-        go_offline()
-    quiet = Console(quiet=True)
-    pipeline = load(choice.preset or choice.pipeline or "", choice, machine, quiet)
-    return make_of(engined(pipeline, machine, count, quiet), images)
-
-
-def _absolute(choice: Choice) -> Choice:
-    """The choice with paths that mean the same in another working folder."""
-
-    def absolute(ref: str | None) -> str | None:
-        return str(Path(ref).absolute()) if ref and Path(ref).exists() else ref
-
-    return replace(
-        choice,
-        pipeline=absolute(choice.pipeline),
-        sampler=absolute(choice.sampler),
-        decoder=absolute(choice.decoder),
     )

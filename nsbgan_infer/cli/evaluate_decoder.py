@@ -14,8 +14,6 @@ from nsbgan_infer.cli.output import Console, table
 from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
-
     from nsbgan_infer.decoders.base import Decoder
     from nsbgan_infer.evaluation.degraded import DegradedReport
     from nsbgan_infer.evaluation.reconstruction import DecoderReport
@@ -99,6 +97,7 @@ def command(
     from nsbgan_infer.decoders.ensemble import SelfEnsemble
     from nsbgan_infer.degradations.world import degradation
     from nsbgan_infer.devices import pick_device, pick_dtype
+    from nsbgan_infer.engines import place_part
     from nsbgan_infer.evaluation.degraded import evaluate_degraded
     from nsbgan_infer.evaluation.pairs import evaluate_pairs, open_pairs
     from nsbgan_infer.evaluation.reconstruction import evaluate_decoders
@@ -114,7 +113,7 @@ def command(
     source = source.spread(count) if count else source
     if degrade is not None:
         degradation(degrade)  # before weights are read
-    decoders = [_placed(load_decoder(name), engine, chosen, precision) for name in names]
+    decoders = [place_part(load_decoder(name), engine, chosen, precision) for name in names]
     if ensemble:
         decoders = [part for d in decoders for part in (d, cast("Decoder", SelfEnsemble(d)))]
     with console.bar(len(source)) as bar:
@@ -148,18 +147,6 @@ def _check_wishes(
         raise UsageError(f"{name} --images; of --pairs all are measured as they are.")
     if seed is not None and degrade is None:
         raise UsageError("--seed is that of --degrade: give both, or neither.")
-
-
-def _placed(decoder: Decoder, engine: str, device: torch.device, dtype: torch.dtype) -> Decoder:
-    """A decoder where it is to work, run by its engine."""
-    import torch
-
-    from nsbgan_infer.engines import pick_engine, with_engine_part
-
-    chosen, _ = pick_engine(engine, device, 0)
-    if isinstance(decoder, torch.nn.Module):
-        decoder.to(device, torch.float32 if chosen == "openvino" else dtype)
-    return decoder if chosen == "eager" else with_engine_part(decoder, chosen, dtype)
 
 
 def _decoder_text(name: str, report: DecoderReport) -> str:

@@ -145,10 +145,11 @@ def _made(
 ) -> PictureSet:
     """The pictures of a pipeline, made as they are measured."""
     from nsbgan_infer.evaluation.pictures import pipeline_pictures
+    from nsbgan_infer.pipeline import Drawing
 
     wanted = list(classes) or (None if pipeline.sampler.info.classes is None else ["all"])
     requests = pipeline.requests(wanted, per_class, seeds=seed)
-    return pipeline_pictures(pipeline, requests, truncation=truncation, resolution=resolution)
+    return pipeline_pictures(pipeline, requests, Drawing(truncation, resolution=resolution))
 
 
 def _images_text(report: ImagesReport) -> str:

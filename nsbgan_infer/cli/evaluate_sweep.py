@@ -88,7 +88,7 @@ def command(
     What is judged is kept below --out by its recipe: a run that was stopped goes on, a second one costs nothing.
     """
     from nsbgan_infer.devices import pick_device, pick_dtype
-    from nsbgan_infer.engines import placed
+    from nsbgan_infer.engines import place
     from nsbgan_infer.evaluation.images import LEAST
     from nsbgan_infer.evaluation.judged_cache import Studio, load_sweep_judges
     from nsbgan_infer.evaluation.pictures import PictureSet
@@ -97,7 +97,6 @@ def command(
     from nsbgan_infer.evaluation.sweep import Real, sweep
     from nsbgan_infer.evaluation.tables import columns_of, sweep_markdown
     from nsbgan_infer.pipeline import NsbPipeline
-    from nsbgan_infer.rejection import Wish
     from nsbgan_infer.storage.files import writable_folder, write_bytes, write_json
     from nsbgan_infer.storage.hub import set_offline
 
@@ -107,11 +106,11 @@ def command(
     chosen = pick_device(device)
     writable_folder(out)
     pipeline = NsbPipeline.from_pretrained(preset, decoder=decoder)
-    pipeline = placed(pipeline, chosen, pick_dtype(dtype, chosen), engine)
+    pipeline = place(pipeline, engine, device=chosen, dtype=pick_dtype(dtype, chosen))
     wanted = list(classes) or (None if pipeline.sampler.info.classes is None else ["all"])
-    wishes = [Wish(r.class_id, r.seed) for r in pipeline.requests(wanted, per_class, seeds=seed)]
-    if len(wishes) < LEAST and not allow_small:
-        raise UsageError(f"{len(wishes)} pictures are few: ask for {LEAST} or more, or add --allow-small.")
+    requests = pipeline.requests(wanted, per_class, seeds=seed)
+    if len(requests) < LEAST and not allow_small:
+        raise UsageError(f"{len(requests)} pictures are few: ask for {LEAST} or more, or add --allow-small.")
     judges = load_sweep_judges(judge, classifier=classifier, inception=inception, device=chosen)
     pictures = real_pictures(real, size=size)
     with console.bar(pictures.count if isinstance(pictures, PictureSet) else 0) as bar:
@@ -119,13 +118,13 @@ def command(
         reals = statistics_of(
             pictures, judges.key, judges.distance, keep=out, allow_small=allow_small, progress=bar.advance
         )
-    draws = len(wishes) * (len(grids[0]) + (max_tries if grids[1] else 0))
+    draws = len(requests) * (len(grids[0]) + (max_tries if grids[1] else 0))
     with console.bar(draws) as bar:
         bar.step("evaluate sweep")
         studio = Studio(pipeline, judges, out / "judged", resolution=res, batch=batch_size, progress=bar.advance)
         found = sweep(
             studio,
-            wishes,
+            requests,
             Real(reals.name, reals.n, *reals.moments[judges.key]),
             truncations=grids[0],
             thresholds=grids[1],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from nsbgan_infer.cli.bulk import MANY, Bulk, bulk_options, check_bulk, engined, run_bulk
+from nsbgan_infer.cli.bulk import MANY, Bulk, bulk_options, check_bulk, run_bulk, use_engine
 from nsbgan_infer.cli.loading import check_choice, choose, load
 from nsbgan_infer.cli.options import (
     Choice,
@@ -30,12 +29,11 @@ from nsbgan_infer.cli.reject import (
     rejection_options,
     rejection_text,
 )
-from nsbgan_infer.cli.writer import Writer, labels
+from nsbgan_infer.cli.steps import next_steps
 
 if TYPE_CHECKING:
+    from nsbgan_infer.outputs.writer import ImageWriter
     from nsbgan_infer.pipeline import NsbPipeline, Request
-
-SHEET_SIDE = 8192  # pixels of the longer side of a contact sheet; its pictures shrink to fit
 
 
 @click.command("generate")
@@ -71,6 +69,7 @@ def command(
     check_choice(choice, images)
     rule = rejection.rule()
     check_rejection(rule, bulk)
+    from nsbgan_infer.outputs.writer import ImageWriter, plan_sheet
     from nsbgan_infer.storage.files import writable_folder
 
     writable_folder(files.out)
@@ -78,18 +77,18 @@ def command(
     ref, reason = choose(choice, console, fetch=True)
     pipeline = load(ref, choice, machine, console)
     count = bulk.count or len(pipeline.requests(images.classes)) * images.per_class
-    pipeline = engined(pipeline, machine, count, console)
+    pipeline = use_engine(pipeline, machine, count, console)
     if bulk.asked or (count > MANY and not rule):
         run_bulk(pipeline, choice, images, files, machine, bulk, console)
         return
     requests = pipeline.requests(images.classes, images.per_class, seeds=images.seed)
-    columns = images.per_class if images.per_class > 1 else math.isqrt(len(requests) - 1) + 1
-    writer = Writer(files, columns, cell=SHEET_SIDE // max(columns, math.ceil(len(requests) / columns)))
+    sheet = plan_sheet(len(requests), images.per_class) if files.grid else None
+    writer = ImageWriter(files.out, files.fmt, files.recipe, sheet)
     report = None
     if rule and classifier:
-        report = make_accepted(pipeline, requests, images, machine, rule, classifier, writer, console)
+        report = make_accepted(pipeline, requests, images, files, machine, rule, classifier, writer, console)
     else:
-        make(pipeline, requests, images, machine, writer, console)
+        make(pipeline, requests, images, files, machine, writer, console)
     grid = writer.write_grid()
     value = {"pipeline": pipeline.name, "reason": reason, "images": writer.rows, "grid": grid and str(grid)}
     lines = [row["file"] for row in writer.rows] + ([str(grid)] if grid else [])
@@ -104,23 +103,22 @@ def make(
     pipeline: NsbPipeline,
     requests: Sequence[Request],
     images: Images,
+    files: Files,
     machine: Machine,
-    writer: Writer,
+    writer: ImageWriter,
     console: Console,
 ) -> None:
     """Run the pipeline batch by batch and write each batch before the next begins."""
-    following = labels(pipeline, images.resolution)
+    following = next_steps(pipeline, images.resolution)
     with console.bar(len(requests)) as bar:
         stream = pipeline.stream(
             requests,
-            truncation=images.truncation,
-            truncation_mode=images.truncation_mode,
-            resolution=images.resolution,
+            images.drawing(),
             batch_size=machine.batch_size,
-            keep_steps=writer.files.save_steps,
+            keep_steps=files.save_steps,
             progress=lambda step, _done, _all: bar.step(following[step]),
         )
         bar.step("2 samplers")
         for output in stream:
-            writer.write(output, bar)
+            bar.advance(len(writer.write(output)))
             bar.step("2 samplers")

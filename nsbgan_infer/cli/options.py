@@ -16,6 +16,7 @@ from nsbgan_infer.cli.output import Console
 if TYPE_CHECKING:
     from nsbgan_infer.images import Format
     from nsbgan_infer.latents import TruncationMode
+    from nsbgan_infer.pipeline import Drawing
 
 Command: TypeAlias = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Command], Command]
@@ -46,6 +47,12 @@ class Images:
     truncation: float | None
     truncation_mode: TruncationMode | None
     resolution: int | None
+
+    def drawing(self) -> Drawing:
+        """The part of the options that decides, beside class and seed, what is drawn."""
+        from nsbgan_infer.pipeline import Drawing
+
+        return Drawing(self.truncation, self.truncation_mode, self.resolution)
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from nsbgan_infer.cli.bulk import Bulk
-from nsbgan_infer.cli.options import Images, Machine, bundled
+from nsbgan_infer.cli.options import Files, Images, Machine, bundled
 from nsbgan_infer.cli.output import Bar, Console, table
-from nsbgan_infer.cli.writer import Writer, labels
+from nsbgan_infer.cli.steps import next_steps
 from nsbgan_infer.errors import UsageError, WorkError
 
 if TYPE_CHECKING:
     from nsbgan_infer.classifiers.base import Classifier
+    from nsbgan_infer.outputs.writer import ImageWriter
     from nsbgan_infer.pipeline import NsbPipeline, Request
     from nsbgan_infer.rejection import Rule
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,20 +91,18 @@ def make_accepted(
     pipeline: NsbPipeline,
     requests: Sequence[Request],
     images: Images,
+    files: Files,
     machine: Machine,
     rule: Rule,
     classifier: Classifier,
-    writer: Writer,
+    writer: ImageWriter,
     console: Console,
 ) -> dict[str, Any]:
     """Write each picture as soon as it is accepted, and the best ones of requests whose tries ended into the folder
     `below-threshold`. Returns the report."""
-    from nsbgan_infer.datasets import ASIDE
+    from nsbgan_infer.outputs.writer import write_accepted
     from nsbgan_infer.rejection import Tally, rejected_outputs
-    from nsbgan_infer.storage.files import writable_folder
 
-    aside = replace(writer, files=replace(writer.files, out=writer.files.out / ASIDE, grid=False), rows=[], copies=[])
-    places: dict[bool, list[int]] = {True: [], False: []}
     tally, begun = Tally(), time.perf_counter()
     with console.bar(len(requests)) as bar:
         found = rejected_outputs(
@@ -109,26 +110,23 @@ def make_accepted(
             requests,
             classifier,
             rule,
-            truncation=images.truncation,
-            truncation_mode=images.truncation_mode,
-            resolution=images.resolution,
+            drawing=images.drawing(),
             batch_size=machine.batch_size,
-            keep_steps=writer.files.save_steps,
-            progress=_Draws(bar, labels(pipeline, images.resolution)),
+            keep_steps=files.save_steps,
+            progress=_Draws(bar, next_steps(pipeline, images.resolution)),
             tally=tally,
         )
-        for chosen, output in found:
-            target = writer if chosen.accepted else aside
-            if target is aside and not aside.rows:
-                writable_folder(aside.files.out)
-            target.write(output, bar)
-            target.rows[-1] |= {"score": round(chosen.score, 6), "attempt": chosen.attempt, "tries": chosen.tries}
-            places[chosen.accepted].append(chosen.index)
-    writer.reorder(places[True], len(requests))
-    aside.reorder(places[False], len(requests))
+        aside = write_accepted(_advancing(found, bar), writer, len(requests))
     about = {"classifier": classifier.info.name, "mode": rule.mode, "threshold": rule.threshold}
     seconds = round(time.perf_counter() - begun, 3)
     return {**about, "max_tries": rule.max_tries, "seconds": seconds, **tally.report(), "aside": aside.rows}
+
+
+def _advancing(found: Iterable[T], bar: Bar) -> Iterator[T]:
+    """The same, and the bar moves on once each is dealt with."""
+    for item in found:
+        yield item
+        bar.advance()
 
 
 class _Draws:

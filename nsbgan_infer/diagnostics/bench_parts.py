@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from nsbgan_infer.bulk.pipelines import pipeline_maker
 from nsbgan_infer.bulk.plan import Plan
-from nsbgan_infer.bulk.run import pipeline_maker, run
+from nsbgan_infer.bulk.run import run
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.errors import CheckpointError

@@ -9,11 +9,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
+import torch
+
+from nsbgan_infer.devices import pick_dtype
 from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
-
     from nsbgan_infer.pipeline import NsbPipeline
 
 Part = TypeVar("Part")  # a sampler or a decoder
@@ -44,11 +45,40 @@ def pick_engine(name: str, device: torch.device, images: int) -> tuple[EngineNam
     return known[name], None
 
 
-def placed(pipeline: NsbPipeline, device: torch.device, dtype: torch.dtype, engine: str = "eager") -> NsbPipeline:
-    """The pipeline on `device`, computing in `dtype`, run by `engine` (no `auto`). Raises as `pick_engine` and
-    `with_engine` do."""
+def place(
+    pipeline: NsbPipeline,
+    engine: str = "auto",
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype | str = "auto",
+    images: int = 0,
+) -> NsbPipeline:
+    """The pipeline on `device`, computing in `dtype`, run by `engine` or what `auto` takes for so many `images`.
+
+    `device` None: where it is. `dtype` "auto": as it is, or what goes with the engine that `auto` took. Raises as
+    `pick_engine`, `pick_dtype` and `with_engine` do.
+    """
+    device = device or pipeline.device
+    name, goes_with = pick_engine(engine, device, images)
+    if dtype == "auto":
+        dtype = goes_with or pipeline.dtype
+    computes_in = pick_dtype(dtype, device) if isinstance(dtype, str) else dtype
+    return (
+        pipeline.to(device, computes_in)
+        if name == "eager"
+        else with_engine(pipeline.to(device), name, dtype=computes_in)
+    )
+
+
+def place_part(part: Part, engine: str, device: torch.device, dtype: torch.dtype) -> Part:
+    """One sampler or decoder on `device`, computing in `dtype`, run by `engine`; `auto` is eager here.
+
+    Raises as `pick_engine` does.
+    """
     name, _ = pick_engine(engine, device, 0)
-    return pipeline.to(device, dtype) if name == "eager" else with_engine(pipeline.to(device), name, dtype=dtype)
+    if isinstance(part, torch.nn.Module):
+        part.to(device, torch.float32 if name == "openvino" else dtype)  # which computes in `dtype` by itself
+    return part if name == "eager" else with_engine_part(part, name, dtype)
 
 
 def with_engine(pipeline: NsbPipeline, engine: EngineName, *, dtype: torch.dtype | None = None) -> NsbPipeline:
@@ -58,15 +88,18 @@ def with_engine(pipeline: NsbPipeline, engine: EngineName, *, dtype: torch.dtype
     for a sampler that the engine cannot take.
     """
     computes_in = dtype or pipeline.dtype
+
+    def use_engine(part: Part) -> Part:
+        return with_engine_part(part, engine, computes_in)
+
     if engine == "openvino":  # keeps its tensors in fp32, whatever it computes in
-        pipeline.to("cpu", _fp32())
+        pipeline.to("cpu", torch.float32)
     else:
         pipeline.to(dtype=dtype)
     decoders = {id(s.decoder): s.decoder for s in pipeline.stages}  # one in several stages is compiled once
-    engined = {key: with_engine_part(part, engine, computes_in) for key, part in decoders.items()}
-    sampler = with_engine_part(pipeline.sampler, engine, computes_in)
-    new = pipeline.with_parts(sampler, [engined[id(s.decoder)] for s in pipeline.stages])
-    new.engine, new.computes_in = engine, computes_in
+    engined = {key: use_engine(part) for key, part in decoders.items()}
+    new = pipeline.with_parts(use_engine(pipeline.sampler), [engined[id(s.decoder)] for s in pipeline.stages])
+    new.engine, new.computes_in, new.use_engine = engine, computes_in, use_engine
     return new
 
 
@@ -91,9 +124,3 @@ def with_engine_part(part: Part, engine: EngineName, dtype: torch.dtype) -> Part
     if isinstance(part, BigGANDeep):
         return cast("Part", Engined(part, graph, BigGANNetworks(part, dtype)))
     return cast("Part", Engined(part, graph, Network(part, graph, dtype)))
-
-
-def _fp32() -> torch.dtype:
-    import torch
-
-    return torch.float32

@@ -17,7 +17,7 @@ from torch import nn
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.diagnostics.estimate import outline_decoder, outline_sampler, plan_pipeline
-from nsbgan_infer.pipeline import NsbPipeline, Request
+from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request
 from nsbgan_infer.pretrained import Loaders, load_pipeline
 from nsbgan_infer.storage.components import build_component
 
@@ -66,7 +66,7 @@ def seconds_a_picture(outlined: NsbPipeline, resolution: int, *, repeats: int = 
             _fill(part)
     classes = outlined.sampler.info.classes
     request = Request(classes[0] if classes else None, 0)
-    return _median_time(lambda: list(outlined.stream([request], resolution=resolution)), repeats)
+    return _median_time(lambda: list(outlined.stream([request], Drawing(resolution=resolution))), repeats)
 
 
 def _median_time(work: Callable[[], object], repeats: int) -> float:

@@ -24,10 +24,9 @@ from nsbgan_infer.encoders import encoder_config
 from nsbgan_infer.engines.graph import Engined
 from nsbgan_infer.evaluation.images import load_judges
 from nsbgan_infer.evaluation.scores import picture_keys
-from nsbgan_infer.latents import TruncationMode
-from nsbgan_infer.pipeline import NsbPipeline, Request
+from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request
 from nsbgan_infer.registry import load_classifier
-from nsbgan_infer.rejection import Rule, Wish, scores
+from nsbgan_infer.rejection import Rule, scores
 from nsbgan_infer.storage.components import weights_sha256
 from nsbgan_infer.storage.files import atomic_path, writable_folder
 
@@ -85,18 +84,17 @@ class Studio:
     pipeline: NsbPipeline
     judges: Judges
     folder: Path
-    truncation_mode: TruncationMode | None = None
     resolution: int | None = None
     batch: int = 8
     progress: Callable[[int], None] | None = None
     _hashes: dict[str, Any] = field(default_factory=dict)
 
-    def judged(self, wishes: Sequence[Wish], truncation: float) -> Judged:
-        """The wishes' pictures, judged: from the cache where they are there."""
+    def judged(self, requests: Sequence[Request], truncation: float) -> Judged:
+        """The requests' pictures, judged: from the cache where they are there."""
         writable_folder(self.folder, what="cache of judged pictures")
         parts = []
-        for start in range(0, len(wishes), CHUNK):
-            chunk = wishes[start : start + CHUNK]
+        for start in range(0, len(requests), CHUNK):
+            chunk = requests[start : start + CHUNK]
             file = self.folder / f"{self._key(chunk, truncation)}.safetensors"
             found = _load(file)
             if found is None or len(found) != len(chunk):
@@ -108,12 +106,12 @@ class Studio:
                 self.progress(len(chunk))
         return Judged.join(parts)
 
-    def _judge(self, wishes: Sequence[Wish], truncation: float) -> Judged:
+    def _judge(self, requests: Sequence[Request], truncation: float) -> Judged:
         classes = self.pipeline.sampler.info.classes
         label_rule, best_rule = (Rule(0, mode, classes=classes) for mode in ("label", "max"))
         columns: list[list[Tensor]] = [[] for _ in range(5)]
         keys: list[int] = []
-        for pictures, part in self._draw(wishes, truncation):
+        for pictures, part in self._draw(requests, truncation):
             measured = self.judges.distance(pictures)
             same = self.judges.rejection is self.judges.distance
             logits = measured.logits if same else self.judges.rejection(pictures).logits
@@ -129,34 +127,27 @@ class Studio:
         features, logits, label, best, right = (torch.cat(c) for c in columns)
         return Judged(features.float(), logits.float(), label, best, right, keys)
 
-    def _draw(self, wishes: Sequence[Wish], truncation: float) -> Iterator[tuple[Tensor, list[Wish]]]:
-        stream = self.pipeline.stream(
-            [Request(w.class_id, w.seed) for w in wishes],
-            truncation=truncation,
-            truncation_mode=self.truncation_mode,
-            resolution=self.resolution,
-            batch_size=self.batch,
-        )
-        for output in stream:
-            yield output.tensors, [Wish(r.class_id, r.seed) for r in output.requests]
+    def _draw(self, requests: Sequence[Request], truncation: float) -> Iterator[tuple[Tensor, list[Request]]]:
+        for output in self.pipeline.stream(requests, self._drawing(truncation), batch_size=self.batch):
+            yield output.tensors, list(output.requests)
 
-    def _key(self, wishes: Sequence[Wish], truncation: float) -> str:
+    def _drawing(self, truncation: float) -> Drawing:
+        return Drawing(truncation, resolution=self.resolution)
+
+    def _key(self, requests: Sequence[Request], truncation: float) -> str:
         """The hash of everything that decides what the judges say."""
         line, judges = self.pipeline, self.judges
         if not self._hashes:
-            self._hashes["sampler"] = [line.sampler.info.name, _identity(line.sampler)]
-            self._hashes["decoders"] = [[s.decoder.info.name, _identity(s.decoder)] for s in line.stages]
+            self._hashes["tensors"] = [_tensors_sha256(p) for p in (line.sampler, *(s.decoder for s in line.stages))]
             self._hashes["encoders"] = [s.encoder and encoder_config(s.encoder) for s in line.stages]
         about = {
+            **line.identity(self._drawing(truncation)),
             **self._hashes,
             "judges": [asdict(judges.distance.info), asdict(judges.rejection.info)],
             "classes": line.sampler.info.classes,
-            "truncation": [truncation, self.truncation_mode or line.sampler.info.truncation_mode],
-            "resolution": self.resolution or line.resolutions[-1],
-            "dtype": str(line.computes_in or line.dtype),
-            "engine": line.engine,
-            "wishes": [[w.class_id, w.seed] for w in wishes],
+            "requests": [[r.class_id, r.seed] for r in requests],
         }
+        del about["versions"]  # hours of judging outlast an update that may move a grey level
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:40]
 
 
@@ -179,12 +170,12 @@ def load_sweep_judges(
     return Judges(key, name, distance, rejection)
 
 
-def _identity(part: object) -> str | None:
-    """The SHA-256 of a component's file, or of its tensors where it has none; None without weights."""
-    found = weights_sha256(part)
+def _tensors_sha256(part: object) -> str | None:
+    """The SHA-256 of the tensors of a component that came from no file, which `identity` cannot tell; else None."""
+    from_file = weights_sha256(part)
     part = part.graph.module if isinstance(part, Engined) else part
-    if found or not isinstance(part, nn.Module):
-        return found
+    if from_file or not isinstance(part, nn.Module):
+        return None
     digest = hashlib.sha256()
     for name, tensor in sorted(part.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().float().contiguous().numpy().tobytes())

@@ -20,9 +20,9 @@ from nsbgan_infer.bulk.sinks import Line
 from nsbgan_infer.classifiers.base import to_8_bit
 from nsbgan_infer.datasets import centre_square, decode_image, open_source
 from nsbgan_infer.errors import ImageFileError, UsageError
+from nsbgan_infer.pipeline import AS_TRAINED, Drawing
 
 if TYPE_CHECKING:
-    from nsbgan_infer.latents import TruncationMode
     from nsbgan_infer.pipeline import NsbPipeline, Request
 
 AS_THEY_ARE = "as they are"
@@ -87,25 +87,11 @@ def made_pictures(name: str, classes: tuple[int | None, ...], make: Callable[[in
     return PictureSet(name, len(classes), classes, AS_THEY_ARE, lambda batch: map(to_8_bit, make(batch)))
 
 
-def pipeline_pictures(
-    pipeline: NsbPipeline,
-    requests: Sequence[Request],
-    *,
-    truncation: float | None = None,
-    truncation_mode: TruncationMode | None = None,
-    resolution: int | None = None,
-) -> PictureSet:
+def pipeline_pictures(pipeline: NsbPipeline, requests: Sequence[Request], drawing: Drawing = AS_TRAINED) -> PictureSet:
     """The pictures that a pipeline makes of `requests`; arguments as in `NsbPipeline.stream`."""
 
     def make(batch: int) -> Iterator[Tensor]:
-        outputs = pipeline.stream(
-            requests,
-            truncation=truncation,
-            truncation_mode=truncation_mode,
-            resolution=resolution,
-            batch_size=batch,
-        )
-        return (output.tensors for output in outputs)
+        return (output.tensors for output in pipeline.stream(requests, drawing, batch_size=batch))
 
     made = made_pictures(pipeline.name, tuple(r.class_id for r in requests), make)
     return replace(made, drawn_from=pipeline.sampler.info.classes or ())

@@ -17,7 +17,7 @@ from torch import nn
 from nsbgan_infer.datasets import ImageSource
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders.base import Basis
-from nsbgan_infer.engines import placed
+from nsbgan_infer.engines import place
 from nsbgan_infer.errors import NsbError, OfflineError, UsageError
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
 from nsbgan_infer.evaluation.judged_cache import Judges, Studio
@@ -27,7 +27,6 @@ from nsbgan_infer.evaluation.tables import MAX, Row, Table, columns_of, markdown
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.presets import find_preset
 from nsbgan_infer.registry import entries, load_decoder, load_sampler
-from nsbgan_infer.rejection import Wish
 from nsbgan_infer.storage import hub
 from nsbgan_infer.storage.shipped import default_decoder, manifest
 
@@ -218,7 +217,8 @@ class _Runner:
             pipeline = NsbPipeline.from_pretrained(
                 preset, sampler=weights.get(_sampler_of(preset)), decoder=weights.get(decoder, decoder) or None
             )
-        return placed(pipeline, self.options.device, self.options.dtype, self.options.engine)
+        options = self.options
+        return place(pipeline, options.engine, device=options.device, dtype=options.dtype)
 
     def _wanted(self, row: Row) -> str:
         """Every part of a row whose weights are not here, and how to give each."""
@@ -251,7 +251,7 @@ class _Runner:
         )
         found = sweep(
             studio,
-            [Wish(r.class_id, r.seed) for r in requests],
+            requests,
             self.real,
             truncations=grid,
             thresholds=options.thresholds if rejection and available is not None else (),

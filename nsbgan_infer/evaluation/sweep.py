@@ -1,14 +1,14 @@
 """Truncation and rejection sweeps: Frechet distance against score.
 
 First the truncations; then, at the truncation with the lowest distance, the rejection thresholds (paper, appendix B).
-All thresholds share one pool of draws: attempt k of a wish is drawn once, and each threshold takes the first attempt
+All thresholds share one pool of draws: attempt k of a request is drawn once, and each threshold takes the first attempt
 that reaches it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -16,7 +16,8 @@ from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
 from nsbgan_infer.evaluation.judged_cache import Judged, Studio
 from nsbgan_infer.evaluation.scores import InceptionScore
-from nsbgan_infer.rejection import Rule, Wish, attempt_seed
+from nsbgan_infer.pipeline import Request
+from nsbgan_infer.rejection import Rule, retry
 
 TRUNCATIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 THRESHOLDS = (0.70, 0.80, 0.90, 0.95)  # the paper's
@@ -27,7 +28,7 @@ class Point:
     """One point: `fd` and `score` (with its deviation over splits) of `n` pictures at a truncation and a rejection
     threshold (None: all pictures). `share` of them is given to the class asked for, by the judge of the distance if it
     knows the 1000 classes, else by the classifier of rejection; `draws` is how many pictures were drawn for each that
-    was kept; `short` how many wishes stayed without a picture."""
+    was kept; `short` how many requests stayed without a picture."""
 
     truncation: float
     threshold: float | None
@@ -76,7 +77,7 @@ class Real:
 
 def sweep(
     studio: Studio,
-    wishes: Sequence[Wish],
+    requests: Sequence[Request],
     real: Real,
     *,
     truncations: Sequence[float] = TRUNCATIONS,
@@ -85,15 +86,15 @@ def sweep(
     max_tries: int = 4,
     note: Callable[[Point], None] | None = None,
 ) -> Sweep:
-    """Measure the wishes at every truncation, then at every threshold at the best one; `note` is told each point.
+    """Measure the pictures at every truncation, then at every threshold at the best one; `note` is told each point.
 
     Raises UsageError before any work for an empty grid, or thresholds and modes that cannot work.
     """
-    if not truncations or not wishes:
+    if not truncations or not requests:
         raise UsageError("A sweep needs at least one truncation and one picture.")
     rules = [Rule(t, mode, max_tries, studio.pipeline.sampler.info.classes) for t in thresholds]  # type: ignore[arg-type]
     for rule in rules:
-        rule.check(wishes)
+        rule.check(requests)
     points: list[Point] = []
 
     def add(point: Point) -> None:
@@ -101,11 +102,12 @@ def sweep(
         if note:
             note(point)
 
+    labelled = requests[0].class_id is not None
     for truncation in truncations:
-        add(_point(studio.judged(wishes, truncation), real, truncation, labelled=wishes[0].class_id is not None))
+        add(_point(studio.judged(requests, truncation), real, truncation, labelled=labelled))
     if rules:
         best = min(points, key=lambda p: p.fd).truncation
-        for point in _rejected(studio, wishes, real, best, rules):
+        for point in _rejected(studio, requests, real, best, rules):
             add(point)
     info = studio.pipeline.sampler.info
     decoders = dict.fromkeys(s.decoder.info.name for s in studio.pipeline.stages)
@@ -122,26 +124,24 @@ def sweep(
 
 
 def _rejected(
-    studio: Studio, wishes: Sequence[Wish], real: Real, truncation: float, rules: Sequence[Rule]
+    studio: Studio, requests: Sequence[Request], real: Real, truncation: float, rules: Sequence[Rule]
 ) -> Iterator[Point]:
-    """A point for each rule from one pool of draws."""
-    strictest = max(rule.threshold for rule in rules)
+    """A point for each rule from one pool of draws: those that the strictest rule asks for."""
     pool: list[Judged] = []
-    attempts: list[list[int]] = [[] for _ in wishes]  # wish -> rows of the pool, by attempt
-    unsettled, rows = list(range(len(wishes))), 0
-    for attempt in range(rules[0].max_tries):
-        if not unsettled:
-            break
-        again = [Wish(wishes[i].class_id, attempt_seed(wishes[i].seed, attempt)) for i in unsettled]
-        judged = studio.judged(again, truncation)
-        value = judged.label if rules[0].mode == "label" else judged.best
-        for place, i in enumerate(unsettled):
-            attempts[i].append(rows + place)
-        rows += len(judged)
-        pool.append(judged)
-        unsettled = [i for place, i in enumerate(unsettled) if value[place] < strictest]
+    attempts: list[list[int]] = [[] for _ in requests]  # request -> rows of the pool, by attempt
+
+    def by_mode(judged: Judged) -> list[float]:
+        values: list[float] = (judged.label if rules[0].mode == "label" else judged.best).tolist()
+        return values
+
+    def judge(drawn: list[Request]) -> list[float]:
+        pool.append(studio.judged(drawn, truncation))
+        return by_mode(pool[-1])
+
+    for t in retry(requests, judge, max(rules, key=lambda r: r.threshold), batch_size=len(requests)):
+        attempts[t.index].append(sum(map(len, pool[:-1])) + t.row)
     joined = Judged.join(pool)
-    values = (joined.label if rules[0].mode == "label" else joined.best).tolist()
+    values = by_mode(joined)
     for rule in sorted(rules, key=lambda r: r.threshold):
         taken, drawn = [], 0
         for tries in attempts:
@@ -151,11 +151,8 @@ def _rejected(
                 taken.append(tries[hit])
         if len(taken) < 2:
             continue
-        point = _point(joined[taken], real, truncation, labelled=wishes[0].class_id is not None)
-        yield Point(
-            truncation, rule.threshold, point.fd, point.score, point.deviation, point.n, point.share,
-            drawn / len(taken), len(wishes) - len(taken),
-        )  # fmt: skip
+        point = _point(joined[taken], real, truncation, labelled=requests[0].class_id is not None)
+        yield replace(point, threshold=rule.threshold, draws=drawn / len(taken), short=len(requests) - len(taken))
 
 
 def _point(judged: Judged, real: Real, truncation: float, *, labelled: bool) -> Point:

@@ -11,7 +11,7 @@ from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.encoders.table import follow
 from nsbgan_infer.images import grid
-from nsbgan_infer.pipeline import NsbPipeline, Request, Stage
+from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request, Stage
 from nsbgan_infer.publishing.subject import Subject
 from nsbgan_infer.registry import load_decoder, load_sampler
 from nsbgan_infer.samplers.base import Sampler
@@ -105,7 +105,7 @@ def _made(pipeline: NsbPipeline, requests: Sequence[Request], cell: int, progres
     """The pictures, at the first size that fills a cell, shrunk to it."""
     sides = [r for r in pipeline.resolutions if r >= cell] or [pipeline.resolutions[-1]]
     pictures = []
-    for output in pipeline.stream(requests, resolution=sides[0], batch_size=min(len(requests), 5)):
+    for output in pipeline.stream(requests, Drawing(resolution=sides[0]), batch_size=min(len(requests), 5)):
         pictures += [i if i.width <= cell else i.resize((cell, cell)) for i in output.images]
         progress(len(output.requests))
     return pictures

@@ -24,14 +24,15 @@ from nsbgan_infer.classifiers.base import Classifier, ClassifierInfo, Scores
 from nsbgan_infer.devices import pick_device
 from nsbgan_infer.encoders.lifting import dwt2
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.images import file_name, save_image, to_pil
+from nsbgan_infer.images import to_pil
 from nsbgan_infer.latents import walk
+from nsbgan_infer.outputs.writer import ImageWriter
 from nsbgan_infer.photos import enlarge_in_steps, open_photo, save_photo
 from nsbgan_infer.photos.batch import shorten
 from nsbgan_infer.photos.engine import pick_photo_engine, use_engine
 from nsbgan_infer.photos.reading import to_srgb
 from nsbgan_infer.photos.resizing import resize, spread_hidden
-from nsbgan_infer.pipeline import NsbPipeline, Output, Progress, Request
+from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Progress, Request
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries, load_classifier, load_decoder
 from nsbgan_infer.rejection import Rule, Tally, rejected_outputs
@@ -116,7 +117,7 @@ class Studio:
         requests = pipeline.requests(_asked(pipeline, *classes), count, seeds=seed)
         if len(requests) > MOST_IMAGES:
             raise UsageError(f"{len(requests)} images were asked for: the page makes at most {MOST_IMAGES} at once.")
-        folder, clock, tally = self._new_folder(), Clock(), Tally()
+        writer, clock, tally = ImageWriter(self._new_folder()), Clock(), Tally()
         files: list[str] = []
         captions: list[str] = []
 
@@ -126,11 +127,9 @@ class Studio:
                 progress(name, len(files), len(requests))
 
         for output, caption in _made(pipeline, requests, truncation, threshold, step, clock, tally):
-            request = output.requests[0]
-            path = folder / file_name(request.class_id, request.seed, labels=output.recipes[0].labels)
-            save_image(output.images[0], path, recipe=output.recipes[0])
-            files.append(str(path))
-            captions.append(f"{path.stem}{caption}")
+            (row,) = writer.write(output)
+            files.append(row["file"])
+            captions.append(f"{Path(row['file']).stem}{caption}")
             clock.mark("write")
             report = clock.report(len(files)) + _acceptance(tally)
             yield Finished(tuple(files), tuple(captions), len(requests), report)
@@ -185,7 +184,7 @@ class Studio:
         """Walk from (class, seed) to (class, seed): yields frames done, and at the end the animated WebP's path."""
         pipeline = self.pipeline(preset)
         ends = [
-            pipeline.latents(pipeline.requests(_asked(pipeline, name), seeds=seed), truncation=truncation)
+            pipeline.latents(pipeline.requests(_asked(pipeline, name), seeds=seed), Drawing(truncation))
             for name, seed in (start, end)
         ]
         latents = walk(ends[0], ends[1], steps)
@@ -238,13 +237,13 @@ def _made(
 ) -> Iterator[tuple[Output, str]]:
     """One image after the other with what is to be said of it; under rejection the best one where tries ended."""
     if not threshold:
-        for output in pipeline.stream(requests, truncation=truncation, progress=step):
+        for output in pipeline.stream(requests, Drawing(truncation), progress=step):
             yield output, ""
         return
     judge = _TimedJudge(load_classifier("efficientnet-lite0"), clock)
     rule = Rule(threshold, max_tries=MOST_TRIES)
     for chosen, output in rejected_outputs(
-        pipeline, requests, judge, rule, truncation=truncation, batch_size=1, progress=step, tally=tally
+        pipeline, requests, judge, rule, drawing=Drawing(truncation), batch_size=1, progress=step, tally=tally
     ):
         what = f"try {chosen.tries}" if chosen.accepted else f"not accepted, the best of {chosen.tries}"
         yield output, f": {chosen.score:.2f}, {what}"

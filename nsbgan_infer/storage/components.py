@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import re
 import struct
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +27,7 @@ from nsbgan_infer.errors import CheckpointError, UsageError, WorkError, unknown_
 from nsbgan_infer.storage.architectures import C, find_architecture
 from nsbgan_infer.storage.architectures import Component as Component  # what users of this module handle
 from nsbgan_infer.storage.files import atomic_path, read_json, sha256_of, writable_folder, write_json
+from nsbgan_infer.storage.typed import MisfitError, fit
 
 HEADER_LIMIT = 16 << 20
 INTEGER_LIMIT = 1 << 14  # widths and counts in configurations stay far below; a hostile one must not build for hours
@@ -99,8 +99,10 @@ def parse_config(cls: type[Any], values: Mapping[str, Any], *, where: str) -> An
             raise CheckpointError(str(unknown_name(f"setting in {where}", key, known)))
     frozen = {k: _freeze(v) for k, v in values.items()}
     for key, value in frozen.items():
-        if not _fits(value, hints[key]):
-            raise CheckpointError(f"{where} gives {key} as {str(value)[:80]!r}, which is not what belongs there.")
+        try:
+            fit(value, hints[key], largest=INTEGER_LIMIT)  # checks only: 1 in place of 1.0 stays as it was written
+        except MisfitError as error:
+            raise CheckpointError(f"{where} gives {key} as {str(value)[:80]!r}: it {error}.") from None
     try:
         return cls(**frozen)
     except (TypeError, ValueError) as error:
@@ -279,23 +281,6 @@ def header_config(header: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 def _freeze(value: Any) -> Any:
     return tuple(_freeze(v) for v in value) if isinstance(value, list) else value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON (lists already tuples) is of the type that a configuration's field declares."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return any(value == a and type(value) is type(a) for a in arguments)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, a) for a in arguments)
-    if origin is tuple and isinstance(value, tuple):
-        each = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        return len(each) == len(value) and all(_fits(v, a) for v, a in zip(value, each, strict=True))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= INTEGER_LIMIT
-    return isinstance(value, origin or hint)
 
 
 def _storable(tensor: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:

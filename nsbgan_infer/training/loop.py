@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nsbgan_infer.devices import computes_bf16, pick_device
 from nsbgan_infer.errors import NonFiniteError, UsageError, missing_extra
+from nsbgan_infer.storage.components import Component, load_component
 from nsbgan_infer.storage.files import write_json
 from nsbgan_infer.training.run_folder import CHECKPOINT, check_record, cut_log, json_ready, resume, save_checkpoint
+from nsbgan_infer.training.tracked import take_state
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,26 @@ class LoopSettings:
             raise UsageError(f"Unknown precision '{self.precision}': use fp32 or bf16.")
 
 
+class Settings(Protocol):
+    """A trainer's settings, a frozen dataclass."""
+
+    @property
+    def loop(self) -> LoopSettings:
+        """What every run has."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
 class Task(Protocol):
     """What a trainer gives to `run_loop`."""
 
     def step(self, step: int) -> Mapping[str, Tensor | float]:
         """One optimisation step; the values to log, as scalars that need not be synchronised."""
 
-    def state(self) -> dict[str, Any]:
-        """Tensors, numbers and containers of these: all that later steps depend on (loadable with weights_only)."""
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
+    @property
+    def tracked(self) -> Mapping[str, Any]:
+        """All that later steps depend on, by name (see `tracked`)."""
 
     def save(self, folder: Path, step: int, sheet: bool) -> None:
         """Write the component into `folder` as it would ship now, and with `sheet` a sheet into `folder`/sheets."""
@@ -119,6 +130,19 @@ def step_generator(seed: int, step: int, stream: int = 0, device: torch.device |
     return torch.Generator(device).manual_seed((mixed * 0xD6E8FEB86659FD93) % 2**63)
 
 
+def train(make_task: Callable[[S, Any], Task], settings: S) -> Component:
+    """Run, or resume, the training that `settings` describe; the component, also saved in the run folder.
+
+    `make_task(settings, accelerator)` opens the data, which takes long: the folder is checked before. Raises
+    UsageError, ImageFileError or CheckpointError before step 0, NonFiniteError if training diverges: the last good
+    checkpoint and component stay in the run folder.
+    """
+    accelerator = make_accelerator(settings.loop.device)
+    check_record(settings.loop.out, json_ready(settings))
+    run_loop(make_task(settings, accelerator), settings.loop, settings, accelerator)
+    return load_component(settings.loop.out)
+
+
 def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) -> int:
     """Run `task` to `settings.steps`, resuming from the run folder if it holds a checkpoint. Returns the step reached.
 
@@ -133,7 +157,7 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
         if settings.precision == "bf16" and not settings.quiet and not computes_bf16(accelerator.device):
             print("This device has no instructions for bf16, so the run computes in fp32.", file=sys.stderr)
     accelerator.wait_for_everyone()
-    start = resume(task, settings.out, accelerator.device)
+    start = resume(task.tracked, settings.out, accelerator.device)
     end = min(settings.steps, settings.stop_after or settings.steps)
     if main:
         write_json(settings.out / "settings.json", written)
@@ -151,7 +175,7 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
             if saves:
                 meter.check()  # never keep a checkpoint whose losses were not looked at
                 if main:
-                    save_checkpoint(settings.out / CHECKPOINT, {"step": done, "task": task.state()})
+                    save_checkpoint(settings.out / CHECKPOINT, {"step": done, "task": take_state(task.tracked)})
                     sheet = settings.sheet_every > 0 and (done % settings.sheet_every == 0 or done == end)
                     task.save(settings.out, done, sheet)
                 accelerator.wait_for_everyone()
@@ -209,26 +233,30 @@ class Ema:
         self.decay, self.count = decay, 0
         self.shadow = {k: v.detach().clone() for k, v in model.state_dict().items()}
 
-    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take in the present weights."""
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
         self.count += 1
-        now = model.state_dict()
-        floating = [k for k, v in now.items() if v.is_floating_point()]
-        torch._foreach_lerp_([self.shadow[k] for k in floating], [now[k] for k in floating], 1 - decay)
-        for key in now.keys() - set(floating):
-            self.shadow[key].copy_(now[key])
+        move_towards(self.shadow, model.state_dict(), decay)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"count": self.count, "shadow": self.shadow}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.count = state["count"]
         for key, value in state["shadow"].items():
             self.shadow[key].copy_(value)
+
+
+@torch.no_grad()
+def move_towards(mean: Mapping[str, Tensor], now: Mapping[str, Tensor], decay: float) -> None:
+    """mean <- decay * mean + (1 - decay) * now, in place; what is not floating point is copied."""
+    floating = [k for k, v in mean.items() if v.is_floating_point()]
+    torch._foreach_lerp_([mean[k] for k in floating], [now[k] for k in floating], 1 - decay)
+    for key in mean.keys() - set(floating):
+        mean[key].copy_(now[key])
 
 
 @contextmanager

@@ -11,25 +11,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.storage.checkpoints import read_pickle
 from nsbgan_infer.storage.files import atomic_path, read_json, writable_folder
+from nsbgan_infer.training.tracked import restore_state
 
 CHECKPOINT = "checkpoint.pt"
 # What a resumed run may change: where things lie, what is written when, and on what it runs.
 WRITES = ("out", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
 MAY_DIFFER = (*WRITES, "data", "device", "workers")
-
-
-class Resumable(Protocol):
-    """What goes on from a checkpoint."""
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take on a state that was saved."""
 
 
 def json_ready(value: Any) -> Any:
@@ -70,14 +64,14 @@ def _fixed(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def resume(task: Resumable, out: Path, device: torch.device) -> int:
-    """Load the checkpoint of `out` into `task`; the step to go on with, 0 for a new run. Raises CheckpointError."""
+def resume(tracked: Mapping[str, Any], out: Path, device: torch.device) -> int:
+    """Load the checkpoint of `out` into `tracked`; the step to go on with, 0 for a new run. Raises CheckpointError."""
     file = out / CHECKPOINT
     if not file.exists():
         return 0
     try:
         state = read_pickle(file)
-        task.load_state(state["task"])
+        restore_state(tracked, state["task"])
         return int(state["step"])
     except CheckpointError as error:
         raise CheckpointError(f"{error} To train anew, start in a new folder.") from error

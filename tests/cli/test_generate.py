@@ -23,7 +23,7 @@ from nsbgan_infer.images import read_recipe
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.storage.files import write_bytes
 
-COVERS = ["cli.options", "cli.writer"]
+COVERS = ["cli.options", "cli.steps"]
 
 
 def test_names_pixels_and_recipes_are_those_of_python(run: Run, pipeline_folder: Path) -> None:

@@ -17,8 +17,8 @@ from tiny import CLASSES, TinyClassifier
 
 from nsbgan_infer.datasets import open_source, to_tensor
 from nsbgan_infer.images import read_recipe, to_pil
-from nsbgan_infer.pipeline import NsbPipeline
-from nsbgan_infer.rejection import Rule, Wish, attempt_seed, scores
+from nsbgan_infer.pipeline import NsbPipeline, Request
+from nsbgan_infer.rejection import Rule, attempt_seed, scores
 
 TRIES = 6
 
@@ -47,7 +47,7 @@ def judged(file: Path) -> dict[str, float]:
     """The probability of the picture's class, and the largest one, over the classes of the sampler."""
     recipe = read_recipe(file)
     logits = TinyClassifier()(to_tensor(Image.open(file))[None]).logits
-    wish = [Wish(recipe.class_id, 0)]
+    wish = [Request(recipe.class_id, 0)]
     return {m: float(scores(logits, wish, Rule(0, m, classes=CLASSES))) for m in ("label", "max")}
 
 

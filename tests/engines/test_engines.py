@@ -86,6 +86,15 @@ def test_bf16_in_openvino_is_near_and_the_recipe_says_so() -> None:
     assert (output.recipes[0].engine, output.recipes[0].dtype) == ("openvino", "bf16")
 
 
+def test_a_decoder_given_to_a_call_runs_as_its_recipe_says() -> None:
+    fast = with_engine(tiny_pipeline(), "openvino", dtype=torch.bfloat16)
+    output = fast([207], decoder=tiny_decoder("other-w"))
+    assert (output.recipes[0].engine, output.recipes[0].dtype) == ("openvino", "bf16")
+    assert output.recipes[0].decoders == ("other-w", "other-w")
+    assert torch.equal(output.tensors, fast([207]).tensors)  # the same weights, run in the same way
+    assert not torch.equal(output.tensors, tiny_pipeline()([207]).tensors)
+
+
 @pytest.mark.parametrize("truncation", [0.3, 1.0])
 def test_the_baked_biggan_equals_the_sampler(truncation: float) -> None:
     sampler = varied_biggan()

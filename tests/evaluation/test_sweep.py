@@ -13,7 +13,7 @@ from tiny import CLASSES, TinyClassifier, ship_tiny_weights, tiny_pipeline
 from torch import Tensor
 
 from nsbgan_infer.cli.main import cli, exit_code
-from nsbgan_infer.engines import placed
+from nsbgan_infer.engines import place
 from nsbgan_infer.errors import UnknownNameError, UsageError
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
 from nsbgan_infer.evaluation.judged_cache import Judges, Studio
@@ -28,13 +28,14 @@ from nsbgan_infer.evaluation.tables import (
     markdown,
     sweep_markdown,
 )
+from nsbgan_infer.pipeline import Drawing, Request
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries
-from nsbgan_infer.rejection import Rule, Wish, reject
+from nsbgan_infer.rejection import Rule, reject
 
 COVERS = ["cli.evaluate_sweep", "evaluation.judged_cache", "evaluation.plots", "evaluation.tables"]
 
-WISHES = [Wish(c, s) for c in CLASSES for s in range(6)]
+REQUESTS = [Request(c, s) for c in CLASSES for s in range(6)]
 REAL = Real("reals", 50, torch.full((12,), 0.5, dtype=torch.float64), 0.01 * torch.eye(12, dtype=torch.float64))
 
 
@@ -44,7 +45,7 @@ def studio(folder: Path, judge: TinyClassifier, batch: int = 4) -> Studio:
 
 def test_points_follow_the_definitions(tmp_path: Path) -> None:
     judge = TinyClassifier()
-    found = sweep(studio(tmp_path, judge), WISHES, REAL, truncations=(0.3, 1.0), thresholds=(0.3, 0.6), max_tries=3)
+    found = sweep(studio(tmp_path, judge), REQUESTS, REAL, truncations=(0.3, 1.0), thresholds=(0.3, 0.6), max_tries=3)
     assert [(p.truncation, p.threshold) for p in found.points[:2]] == [(0.3, None), (1.0, None)]
     best = min(found.points[:2], key=lambda p: p.fd).truncation
     assert all(p.truncation == best for p in found.points[2:])
@@ -53,9 +54,7 @@ def test_points_follow_the_definitions(tmp_path: Path) -> None:
     assert found.max_score == max(found.points, key=lambda p: p.score)
 
     moments = Moments(12)
-    for output in tiny_pipeline().stream(
-        tiny_pipeline().requests("all", 6), truncation=0.3, resolution=64, batch_size=5
-    ):
+    for output in tiny_pipeline().stream(tiny_pipeline().requests("all", 6), Drawing(0.3, resolution=64), batch_size=5):
         moments.update(judge(output.tensors).features)
     expected = gaussian_distance(moments.mean, moments.covariance, REAL.mean, REAL.covariance)
     assert found.points[0].fd == pytest.approx(expected, rel=1e-2)
@@ -65,58 +64,58 @@ def test_points_follow_the_definitions(tmp_path: Path) -> None:
 def test_thresholds_of_one_pool_equal_separate_rejection(tmp_path: Path, mode: str) -> None:
     judge, tries = TinyClassifier(), 4
     line = studio(tmp_path, judge)
-    found = sweep(line, WISHES, REAL, truncations=(1.0,), thresholds=(0.8, 0.5), mode=mode, max_tries=tries)
+    found = sweep(line, REQUESTS, REAL, truncations=(1.0,), thresholds=(0.8, 0.5), mode=mode, max_tries=tries)
 
-    def draw(wishes: list[Wish]) -> tuple[Tensor, list[int]]:
-        return torch.cat([p for p, _ in line._draw(wishes, 1.0)]), [0] * len(wishes)
+    def draw(requests: list[Request]) -> tuple[Tensor, list[int]]:
+        return torch.cat([p for p, _ in line._draw(requests, 1.0)]), [0] * len(requests)
 
     for point in found.points[1:]:
         assert point.threshold is not None
         rule = Rule(point.threshold, mode, tries, CLASSES)  # type: ignore[arg-type]
-        chosen = list(reject(WISHES, draw, judge, rule, batch_size=4))
+        chosen = list(reject(REQUESTS, draw, judge, rule, batch_size=4))
         accepted = [c for c in chosen if c.accepted]
         assert point.n == len(accepted)
-        assert point.short == len(WISHES) - len(accepted)
+        assert point.short == len(REQUESTS) - len(accepted)
         assert point.draws == pytest.approx(sum(c.tries for c in chosen) / len(accepted))
     assert [p.threshold for p in found.points[1:]] == [0.5, 0.8]
-    assert len(WISHES) >= found.points[1].n > found.points[2].n > 0
+    assert len(REQUESTS) >= found.points[1].n > found.points[2].n > 0
 
 
 def test_a_second_run_judges_nothing_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nsbgan_infer.evaluation.judged_cache.CHUNK", 5)
     judge = TinyClassifier()
-    first = sweep(studio(tmp_path, judge), WISHES, REAL, truncations=(0.5,), thresholds=(0.5,))
-    assert judge.seen >= len(WISHES)
+    first = sweep(studio(tmp_path, judge), REQUESTS, REAL, truncations=(0.5,), thresholds=(0.5,))
+    assert judge.seen >= len(REQUESTS)
     again = TinyClassifier()
-    assert sweep(studio(tmp_path, again), WISHES, REAL, truncations=(0.5,), thresholds=(0.5,)) == first
+    assert sweep(studio(tmp_path, again), REQUESTS, REAL, truncations=(0.5,), thresholds=(0.5,)) == first
     assert again.seen == 0
     victim = sorted(tmp_path.glob("*.safetensors"))[0]
     victim.write_bytes(victim.read_bytes()[:100])  # damaged: judged again, the others not
-    assert sweep(studio(tmp_path, again), WISHES, REAL, truncations=(0.5,), thresholds=(0.5,)) == first
+    assert sweep(studio(tmp_path, again), REQUESTS, REAL, truncations=(0.5,), thresholds=(0.5,)) == first
     assert 0 < again.seen <= 5
 
 
 def test_what_decides_the_pictures_decides_the_file(tmp_path: Path) -> None:
     judge = TinyClassifier()
     line = studio(tmp_path, judge)
-    keys = {line._key(WISHES, 0.5), line._key(WISHES, 0.6), line._key(WISHES[:3], 0.5)}
+    keys = {line._key(REQUESTS, 0.5), line._key(REQUESTS, 0.6), line._key(REQUESTS[:3], 0.5)}
     other = Studio(line.pipeline, line.judges, tmp_path, resolution=128)
     changed = tiny_pipeline()
     with torch.no_grad():
         next(changed.sampler.parameters()).add_(1e-3)  # type: ignore[attr-defined]
     weights = Studio(changed, line.judges, tmp_path, resolution=64)
-    keys |= {other._key(WISHES, 0.5), weights._key(WISHES, 0.5)}
+    keys |= {other._key(REQUESTS, 0.5), weights._key(REQUESTS, 0.5)}
     assert len(keys) == 5
-    assert studio(tmp_path, judge, batch=1)._key(WISHES, 0.5) in keys
+    assert studio(tmp_path, judge, batch=1)._key(REQUESTS, 0.5) in keys
 
 
 def test_the_share_is_told_by_the_judge_that_did_not_choose(tmp_path: Path) -> None:
     chooser, other = TinyClassifier(), TinyClassifier()
     other.mix = other.mix.flip(1)
     line = Studio(tiny_pipeline(), Judges("lite2", "FD-lite2", other, chooser), tmp_path, resolution=64)
-    found = line.judged(WISHES, 1.0)
-    pictures = torch.cat([p for p, _ in line._draw(WISHES, 1.0)])
-    asked, among = torch.tensor([CLASSES.index(w.class_id) for w in WISHES]), list(CLASSES)
+    found = line.judged(REQUESTS, 1.0)
+    pictures = torch.cat([p for p, _ in line._draw(REQUESTS, 1.0)])
+    asked, among = torch.tensor([CLASSES.index(w.class_id) for w in REQUESTS]), list(CLASSES)
     assert torch.equal(found.right, other(pictures).logits[:, among].argmax(1) == asked)
     assert not torch.equal(found.right, chooser(pictures).logits[:, among].argmax(1) == asked)
 
@@ -125,11 +124,9 @@ def test_an_engine_gives_the_same_figures_and_files_of_its_own(tmp_path: Path) -
     pytest.importorskip("openvino")
     judge = TinyClassifier()
     plain = studio(tmp_path, judge)
-    fast = Studio(
-        placed(tiny_pipeline(), torch.device("cpu"), torch.float32, "openvino"), plain.judges, tmp_path, resolution=64
-    )
-    assert plain._key(WISHES, 1.0) != fast._key(WISHES, 1.0)
-    assert torch.allclose(plain.judged(WISHES[:8], 1.0).features, fast.judged(WISHES[:8], 1.0).features, atol=2e-3)
+    fast = Studio(place(tiny_pipeline(), "openvino"), plain.judges, tmp_path, resolution=64)
+    assert plain._key(REQUESTS, 1.0) != fast._key(REQUESTS, 1.0)
+    assert torch.allclose(plain.judged(REQUESTS[:8], 1.0).features, fast.judged(REQUESTS[:8], 1.0).features, atol=2e-3)
 
 
 def test_sweeps_that_cannot_work_are_refused_before_any_picture(tmp_path: Path) -> None:
@@ -143,7 +140,7 @@ def test_sweeps_that_cannot_work_are_refused_before_any_picture(tmp_path: Path) 
     )
     for options in refused:
         with pytest.raises(UsageError):
-            sweep(line, WISHES, REAL, **options)
+            sweep(line, REQUESTS, REAL, **options)
     assert judge.seen == 0
 
 

@@ -44,14 +44,12 @@ class Walk:
     def step(self, step: int) -> Mapping[str, Tensor | float]:
         if step == self.die_at:
             raise KeyboardInterrupt
-        self.value = 0.9 * self.value + torch.randn((), generator=step_generator(self.seed, step))
-        return {"value": self.value if step != self.diverge_at else self.value * math.nan}
+        self.value.mul_(0.9).add_(torch.randn((), generator=step_generator(self.seed, step)))
+        return {"value": self.value.clone() if step != self.diverge_at else self.value * math.nan}
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def tracked(self) -> dict[str, Any]:
         return {"value": self.value}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.value = state["value"]
 
     def save(self, folder: Path, step: int, sheet: bool) -> None:
         self.saved.append((step, sheet))
@@ -151,7 +149,7 @@ def test_ema_follows_parameters_and_copies_counters() -> None:
         ema.update(model)
     assert torch.allclose(ema.shadow["weight"], torch.tensor(3.0)) and ema.shadow["num_batches_tracked"] == 40
     other = Ema(nn.BatchNorm1d(2), 0.5)
-    other.load_state(ema.state())
+    other.load_state_dict(ema.state_dict())
     assert other.count == 40 and torch.equal(other.shadow["weight"], ema.shadow["weight"])
 
 

@@ -23,13 +23,12 @@ from nsbgan_infer.training.decoders.l1 import (
     make_network,
     open_pairs,
     save_decoder,
-    write_sheet,
+    write_rows,
 )
 from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
 from nsbgan_infer.training.decoders.perceptual import PerceptualName, make_perceptual
-from nsbgan_infer.training.loop import Ema, autocast, average_gradients, make_accelerator, run_loop
+from nsbgan_infer.training.loop import Ema, autocast, average_gradients, train
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
-from nsbgan_infer.training.run_folder import check_record, json_ready
 
 
 @dataclass(frozen=True)
@@ -136,28 +135,22 @@ class AdversarialTask:
         average_gradients(network.parameters(), self.accelerator)
         optimiser.step()
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def tracked(self) -> Mapping[str, Any]:
         """Both networks and optimisers, and the running mean."""
         return {
-            "network": self.network.state_dict(),
-            "judge": self.judge.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "judge_optimiser": self.judge_optimiser.state_dict(),
-            "ema": self.ema.state() if self.ema else None,
+            "network": self.network,
+            "judge": self.judge,
+            "optimiser": self.optimiser,
+            "judge_optimiser": self.judge_optimiser,
+            "ema": self.ema,
         }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
-        for name in ("network", "judge", "optimiser", "judge_optimiser"):
-            getattr(self, name).load_state_dict(state[name])
-        if self.ema:
-            self.ema.load_state(state["ema"])
 
     def save(self, folder: Path, step: int, sheet: bool) -> None:
         """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
         save_decoder(self.network, self.ema, folder)
         if sheet:
-            write_sheet(load_component(folder), self.pairs, folder / "sheets", step)
+            write_rows(load_component(folder), self.pairs, folder, step)
 
 
 def moved(shift: int, step: int, *pictures: Tensor) -> list[Tensor]:
@@ -170,15 +163,8 @@ def moved(shift: int, step: int, *pictures: Tensor) -> list[Tensor]:
 
 
 def train_adversarial(settings: AdversarialSettings) -> Component:
-    """Run (or go on with) the adversarial stage; the trained decoder, also saved in the run folder.
-
-    Raises UsageError, ImageFileError or CheckpointError before step 0, NonFiniteError if training diverges.
-    """
-    accelerator = make_accelerator(settings.loop.device)
-    check_record(settings.loop.out, json_ready(settings))  # before all pictures are decoded
-    task = AdversarialTask(settings, accelerator)
-    run_loop(task, settings.loop, settings, accelerator)
-    return load_component(settings.loop.out)
+    """Run, or resume, the adversarial stage; the decoder, also saved in the run folder. Raises as `train`."""
+    return train(AdversarialTask, settings)
 
 
 def interpolate_weights(a: Path, b: Path, alpha: float, out: Path) -> Component:

@@ -25,10 +25,10 @@ from nsbgan_infer.training.decoders.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.decoders.pairs import MARGIN, DegradedBatches, Pairs, ReducedBatches
 from nsbgan_infer.training.decoders.start import start_from
 from nsbgan_infer.training.decoders.windows import CropBatches, load_pictures
-from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, make_accelerator, run_loop
+from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, train
 from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
-from nsbgan_infer.training.run_folder import check_record, json_ready
 from nsbgan_infer.training.schedules import Schedule
+from nsbgan_infer.training.sheet import write_sheet
 
 SHEET_PICTURES = 8
 
@@ -174,23 +174,16 @@ class DecoderTask:
             self.ema.update(self.network)
         return {"loss": loss, "lr": rate}
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def tracked(self) -> Mapping[str, Any]:
         """Weights, optimiser and running mean."""
-        ema = self.ema.state() if self.ema else None
-        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), "ema": ema}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.ema:
-            self.ema.load_state(state["ema"])
+        return {"network": self.network, "optimiser": self.optimiser, "ema": self.ema}
 
     def save(self, folder: Path, step: int, sheet: bool) -> None:
         """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
         save_decoder(self.network, self.ema, folder)
         if sheet:
-            write_sheet(load_component(folder), self.pairs, folder / "sheets", step)
+            write_rows(load_component(folder), self.pairs, folder, step)
 
 
 def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
@@ -204,26 +197,14 @@ def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
 
 
 @torch.no_grad()
-def write_sheet(network: Component, pairs: Pairs, folder: Path, step: int) -> None:
-    """Rows of enlarged low band, decoded picture and truth for eight windows, always the same ones."""
-    from PIL import Image
-
-    folder.mkdir(exist_ok=True)
+def write_rows(network: Component, pairs: Pairs, folder: Path, step: int) -> None:
+    """The sheet of `step`: enlarged low band, decoded picture and truth of eight windows, always the same ones."""
     first = [pairs(i) for i in range(-(-SHEET_PICTURES // pairs.batch))]
     low_band, picture = (torch.cat(parts)[:SHEET_PICTURES] for parts in zip(*first, strict=True))
     near = torch.nn.functional.interpolate(low_band, picture.shape[-2:], mode="nearest")
-    columns = torch.cat([near, network(low_band), picture], dim=-2)  # (N, 3, 3S, S)
-    sheet = torch.cat(list(columns), dim=-1).clamp(0, 1).mul(255).round().to(torch.uint8)
-    Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(folder / f"step-{step:07d}.png")
+    write_sheet((near, network(low_band), picture), folder, step)
 
 
 def train_decoder(settings: DecoderSettings) -> Component:
-    """Run (or go on with) the L1 stage of `settings`; the trained decoder, also saved in the run folder.
-
-    Raises UsageError, ImageFileError or CheckpointError before step 0, NonFiniteError if training diverges.
-    """
-    accelerator = make_accelerator(settings.loop.device)
-    check_record(settings.loop.out, json_ready(settings))  # before all pictures are decoded
-    task = DecoderTask(settings, accelerator)
-    run_loop(task, settings.loop, settings, accelerator)
-    return load_component(settings.loop.out)
+    """Run, or resume, the L1 stage of `settings`; the decoder, also saved in the run folder. Raises as `train`."""
+    return train(DecoderTask, settings)

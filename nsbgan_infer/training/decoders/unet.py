@@ -36,12 +36,12 @@ from nsbgan_infer.training.loop import (
     LoopSettings,
     autocast,
     average_gradients,
-    make_accelerator,
-    run_loop,
     step_generator,
+    train,
 )
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
 from nsbgan_infer.training.schedules import Schedule
+from nsbgan_infer.training.sheet import write_sheet
 
 UNetName = Literal["unet-w", "unet-p"]
 MIX_STREAM = 11  # of `step_generator`
@@ -131,7 +131,7 @@ class WaveletSide:
         """What is saved: with network 1 beside network 2 where there is one."""
         return self.network if self.first is None else join_w(self.first, self.network)
 
-    def columns(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def rows(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For a sheet: zero details, decoded, truth. Network 2 alone is shown with the true details of level 2."""
         shipped, low = self.shipped().eval(), self.encoder(picture)
         assert isinstance(shipped, UNetW)
@@ -182,7 +182,7 @@ class PixelSide:
         """What is saved: with network 1 before network 2 where there is one."""
         return self.network if self.first is None else join_p(self.first, self.network)
 
-    def columns(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def rows(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For a sheet: enlarged, decoded, truth, all of the size that the saved decoder makes."""
         shipped = self.shipped().eval()
         assert isinstance(shipped, UNetP)
@@ -254,14 +254,10 @@ class UNetTask:
         draws = torch.rand(self.settings.batch, generator=step_generator(self.settings.loop.seed, step, MIX_STREAM))
         return (draws < self.settings.true_share)[self.accelerator.process_index :: self.accelerator.num_processes]
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def tracked(self) -> Mapping[str, Any]:
         """Weights, running statistics and optimiser."""
-        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        return {"network": self.network, "optimiser": self.optimiser}
 
     @torch.no_grad()
     def save(self, folder: Path, step: int, sheet: bool) -> None:
@@ -269,15 +265,10 @@ class UNetTask:
         save_component(self.side.shipped(), folder)
         if not sheet:
             return
-        from PIL import Image
-
-        (folder / "sheets").mkdir(exist_ok=True)
         count = -(-SHEET_PICTURES // self.batches.batch)
         picture = torch.cat([self.batches(i) for i in range(count)])[:SHEET_PICTURES].to(self.accelerator.device)
         self.network.eval()
-        rows = torch.cat(self.side.columns(picture), dim=-2)  # (N, 3, 3S, S)
-        whole = torch.cat(list(rows), dim=-1).clamp(0, 1).mul(255).round().to(torch.uint8)
-        Image.fromarray(whole.permute(1, 2, 0).cpu().numpy()).save(folder / "sheets" / f"step-{step:07d}.png")
+        write_sheet(self.side.rows(picture), folder, step)
 
 
 def zero_conv(layer: Any) -> None:
@@ -306,11 +297,5 @@ def load_level1(settings: UNetSettings) -> Any:
 
 
 def train_unet(settings: UNetSettings) -> Component:
-    """Run (or go on with) the training of one network; the saved decoder, which lies in the run folder.
-
-    Raises UsageError, ImageFileError or CheckpointError before step 0, NonFiniteError if training diverges.
-    """
-    accelerator = make_accelerator(settings.loop.device)
-    task = UNetTask(settings, accelerator)
-    run_loop(task, settings.loop, settings, accelerator)
-    return load_component(settings.loop.out)
+    """Run, or resume, the training of one network; the decoder saved in the run folder. Raises as `train`."""
+    return train(UNetTask, settings)

@@ -1,5 +1,5 @@
 """Trains samplers adversarially: BigGAN and BigGAN-deep (paper 3.3, C.1; spec 5.1), in the wavelet basis with min-max
-normalised low bands or in the pixel basis. The lean form is trained in `redraw.py`.
+normalised low bands or in the pixel basis. The lean form is trained in `lean.py`.
 
 Real low bands (B, 3, R, R), R 64 for the paper's samplers, come from a set that `nsbgan data encode` made; its
 encoder is the decoder's own.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +25,10 @@ from nsbgan_infer.training.loop import (
     LoopSettings,
     autocast,
     average_gradients,
-    make_accelerator,
-    run_loop,
+    move_towards,
     step_generator,
+    train,
 )
-from nsbgan_infer.training.run_folder import check_record, json_ready
 from nsbgan_infer.training.samplers.augment import POLICIES, augment
 from nsbgan_infer.training.samplers.discriminators import (
     ProjectedDiscriminator,
@@ -45,6 +44,7 @@ from nsbgan_infer.training.samplers.spectral import (
     plain_state,
     put_spectral_norm,
 )
+from nsbgan_infer.training.sheet import write_sheet
 
 REAL_STREAM, DRAWN_STREAM, AUGMENT_STREAM = 11, 12, 13  # of `step_generator`; + 16 times the process
 SHEET_ROWS = 8
@@ -229,44 +229,31 @@ class SamplerTask:
         generator = step_generator(self.settings.loop.seed, index, AUGMENT_STREAM + self.offset)
         return augment(x, self.settings.augment, generator)
 
-    @torch.no_grad()
     def _average(self, step: int) -> None:
         decay = self.settings.ema if step >= self.settings.ema_start else 0.0
-        fresh = plain_state(self.sampler)
-        for key, value in self.shadow.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(fresh[key], 1 - decay)
-            else:
-                value.copy_(fresh[key])
+        move_towards(self.shadow.state_dict(), plain_state(self.sampler), decay)
 
     @staticmethod
     def _train(parameters: list[nn.Parameter], on: bool) -> None:
         for parameter in parameters:
             parameter.requires_grad_(on)
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def tracked(self) -> Mapping[str, Any]:
         """Both networks, both optimisers, the running mean."""
         return {
-            "sampler": self.sampler.state_dict(),
-            "judge": self.judge.state_dict(),
-            "shadow": self.shadow.state_dict(),
-            "g_optimiser": self.g_optimiser.state_dict(),
-            "d_optimiser": self.d_optimiser.state_dict(),
+            "sampler": self.sampler,
+            "judge": self.judge,
+            "shadow": self.shadow,
+            "g_optimiser": self.g_optimiser,
+            "d_optimiser": self.d_optimiser,
         }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
-        self.sampler.load_state_dict(state["sampler"])
-        self.judge.load_state_dict(state["judge"])
-        self.shadow.load_state_dict(state["shadow"])
-        self.g_optimiser.load_state_dict(state["g_optimiser"])
-        self.d_optimiser.load_state_dict(state["d_optimiser"])
 
     def save(self, folder: Path, step: int, sheet: bool) -> None:
         """The sampler as it would ship now, and a sheet of eight classes."""
         save_component(self.shadow, folder)
         if sheet:
-            write_sheet(load_component(folder), folder / "sheets", step)
+            write_classes(load_component(folder), folder, step)
 
 
 def make_judge(settings: SamplerSettings, config: LearnedConfig) -> nn.Module:
@@ -282,11 +269,8 @@ def make_judge(settings: SamplerSettings, config: LearnedConfig) -> nn.Module:
 
 
 @torch.no_grad()
-def write_sheet(network: Component, folder: Path, step: int, *, truncation: float = 0.5) -> None:
-    """Eight columns of seeds for the first eight classes, low bands enlarged to pictures, as PNG."""
-    from PIL import Image
-
-    folder.mkdir(parents=True, exist_ok=True)
+def write_classes(network: Component, folder: Path, step: int, *, truncation: float = 0.5) -> None:
+    """The sheet of `step`: eight seeds of each of the first eight classes, low bands enlarged to pictures."""
     config: LearnedConfig = network.config
     classes = config.classes[:SHEET_ROWS]
     latents = draw_latents(
@@ -299,22 +283,12 @@ def write_sheet(network: Component, folder: Path, step: int, *, truncation: floa
     picture = network(latents)
     if config.basis == "wavelet":
         picture = WaveletEncoder(1).enlarge(picture)
-    rows = picture.unflatten(0, (len(classes), SHEET_ROWS))  # (classes, seeds, 3, H, W)
-    sheet = torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2)
-    data = sheet.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    Image.fromarray(data).save(folder / f"step-{step:07d}.png")
+    write_sheet(list(picture.unflatten(0, (len(classes), SHEET_ROWS))), folder, step)
 
 
 def train_sampler(settings: SamplerSettings) -> LearnedSampler:
-    """Run (or go on with) the adversarial training of `settings`; the sampler, also saved in the run folder.
+    """Run, or resume, the adversarial training of `settings`; the sampler, also saved in the run folder.
 
-    Raises UsageError or CheckpointError before step 0, NonFiniteError if training diverges: the last good checkpoint
-    and component stay in the run folder.
+    Raises as `train`.
     """
-    accelerator = make_accelerator(settings.loop.device)
-    check_record(settings.loop.out, json_ready(settings))
-    task = SamplerTask(settings, accelerator)
-    run_loop(task, settings.loop, settings, accelerator)
-    component = load_component(settings.loop.out, kind="sampler")
-    assert isinstance(component, LearnedSampler)
-    return component
+    return cast("LearnedSampler", train(SamplerTask, settings))

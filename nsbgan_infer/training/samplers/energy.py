@@ -35,12 +35,12 @@ class ClassRings:
             kept[classes[:, None], places] = given.detach().to(kept.dtype)
         self.written[classes] += n
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"values": self.values, "written": self.written}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what `state()` returned."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         for kept, given in zip(self.values, state["values"], strict=True):
             kept.copy_(given)
         self.written.copy_(state["written"])

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -29,9 +29,8 @@ from nsbgan_infer.samplers.lean import COARSE, LeanGenerator
 from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler, gain, normalised
 from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.training.cuda_graph import Captured
-from nsbgan_infer.training.loop import Ema, LoopSettings, make_accelerator, run_loop, step_generator
-from nsbgan_infer.training.run_folder import check_record, json_ready
-from nsbgan_infer.training.samplers.biggan import write_sheet
+from nsbgan_infer.training.loop import Ema, LoopSettings, step_generator, train
+from nsbgan_infer.training.samplers.biggan import write_classes
 from nsbgan_infer.training.samplers.codes import fit_prior, kept_codes, turned_to
 from nsbgan_infer.training.samplers.discriminators import hinge_discriminator, hinge_generator
 from nsbgan_infer.training.samplers.energy import ClassRings, energy_distance
@@ -163,23 +162,16 @@ class Watcher:
         self.last_loss = torch.zeros((), device=device)
         self.kept: KeptLooks | None = None
 
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+    @property
+    def tracked(self) -> Mapping[str, Any]:
+        """The heads, their optimiser, and what was seen lately."""
         return {
-            "heads": self.heads.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "real": self.real.state(),
-            "drawn": self.drawn.state(),
+            "heads": self.heads,
+            "optimiser": self.optimiser,
+            "real": self.real,
+            "drawn": self.drawn,
             "last_loss": self.last_loss,
         }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what `state()` returned."""
-        self.heads.load_state_dict(state["heads"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.real.load_state(state["real"])
-        self.drawn.load_state(state["drawn"])
-        self.last_loss.copy_(state["last_loss"])
 
 
 class RedrawTask:
@@ -411,22 +403,15 @@ class RedrawTask:
         watcher.drawn.write(classes, mine)
         return torch.stack(kinds).sum(0).mean()
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def tracked(self) -> Mapping[str, Any]:
         """Networks, optimisers, running mean, and what was seen lately."""
         return {
-            "sampler": self.sampler.state_dict(),
-            "g_optimiser": self.g_optimiser.state_dict(),
-            "ema": self.ema.state(),
-            "watchers": [w.state() for w in self.watchers],
+            "sampler": self.sampler,
+            "g_optimiser": self.g_optimiser,
+            "ema": self.ema,
+            "watchers": [w.tracked for w in self.watchers],
         }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what `state()` returned."""
-        self.sampler.load_state_dict(state["sampler"])
-        self.g_optimiser.load_state_dict(state["g_optimiser"])
-        self.ema.load_state(state["ema"])
-        for watcher, kept in zip(self.watchers, state["watchers"], strict=True):
-            watcher.load_state(kept)
 
     def save(self, folder: Path, step: int, sheet: bool) -> None:
         """The running mean as it would ship now, and a sheet."""
@@ -434,7 +419,7 @@ class RedrawTask:
         shipped.load_state_dict(self.ema.shadow)
         save_component(shipped, folder)
         if sheet:
-            write_sheet(load_component(folder), folder / "sheets", step)
+            write_classes(load_component(folder), folder, step)
 
 
 def make_adam(
@@ -514,14 +499,5 @@ def lean_config(settings: RedrawSettings, data: LowBandSet) -> LearnedConfig:
 
 
 def train_lean_sampler(settings: RedrawSettings) -> LearnedSampler:
-    """Run (or go on with) the training of a lean sampler; the sampler, also saved in the run folder.
-
-    Raises UsageError or CheckpointError before step 0, NonFiniteError if training diverges.
-    """
-    accelerator = make_accelerator(settings.loop.device)
-    check_record(settings.loop.out, json_ready(settings))
-    task = RedrawTask(settings, accelerator)
-    run_loop(task, settings.loop, settings, accelerator)
-    component = load_component(settings.loop.out, kind="sampler")
-    assert isinstance(component, LearnedSampler)
-    return component
+    """Run, or resume, the training of a lean sampler; the sampler, also saved in the run folder. Raises as `train`."""
+    return cast("LearnedSampler", train(RedrawTask, settings))

@@ -283,7 +283,7 @@ def test_level1_of_another_kind_is_refused(pictures: str, tmp_path: Path) -> Non
             train_unet(settings)
     with pytest.raises(CheckpointError, match="No such weights"):
         train_unet(settings_for("unet-w", 2, pictures, tmp_path / "2", level1=str(tmp_path / "none")))
-    assert not (tmp_path / "2").exists()
+    assert not any((tmp_path / "2").iterdir())
 
 
 def test_a_bad_picture_is_named_before_step_0(tmp_path: Path) -> None:
@@ -293,7 +293,13 @@ def test_a_bad_picture_is_named_before_step_0(tmp_path: Path) -> None:
     Image.new("RGB", (40, 96)).save(tmp_path / "in" / "small.png")
     with pytest.raises(ImageFileError, match=r"(?s)bad\.png.*small\.png is 40 x 96"):
         train_unet(settings_for("unet-w", 1, str(tmp_path / "in"), tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_folder_of_another_run_is_refused_before_a_picture_is_opened(pictures: str, tmp_path: Path) -> None:
+    train_unet(settings_for("unet-p", 1, pictures, tmp_path, loop={"steps": 1}))
+    with pytest.raises(UsageError, match=r"holds a run with lr = .*, now it is 0\.5"):
+        train_unet(settings_for("unet-p", 1, str(tmp_path / "no pictures"), tmp_path, loop={"steps": 1}, lr=0.5))
 
 
 def test_classes_of_the_saved_networks(pictures: str, tmp_path: Path) -> None:
