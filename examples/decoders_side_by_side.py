@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import ImageDraw
 
 from nsbgan_infer import NsbPipeline, PixelEncoder, Stage, load_decoder
+from nsbgan_infer.encoders.table import follow
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.images import grid, save_image
-from nsbgan_infer.pipeline import follow
 from nsbgan_infer.registry import entries
 
 out = Path("out/examples")

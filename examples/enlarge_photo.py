@@ -22,7 +22,7 @@ if len(sys.argv) == 1:
     save_image(made.resize((128, 128), Image.Resampling.LANCZOS), file)
 
 photo = open_photo(file)
-large = enlarge(photo, load_decoder(default_upscaler())).convert("RGB")
+large = enlarge(photo, load_decoder(default_upscaler())).image.convert("RGB")
 with Image.open(file) as small:
     plain = small.convert("RGB").resize(large.size, Image.Resampling.BICUBIC)
 save_image(grid([plain, large], columns=2), out / "enlarge_photo.png")

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from nsbgan_infer.decoders import rrdb
 from nsbgan_infer.decoders.srresnet import SRResNet, SRResNetConfig
 from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.samplers import biggan_layouts, r3gan
 from nsbgan_infer.samplers.biggan_checkpoint import convert_biggan
+from nsbgan_infer.samplers.stylegan2_layouts import from_ada_state, from_public_layout
 from nsbgan_infer.storage.checkpoints import Checkpoint, is_plain_tensor, read_checkpoint
 from nsbgan_infer.storage.components import Component, build_component, check_tensors, empty_weights, save_component
 from nsbgan_infer.storage.files import sha256_of
@@ -46,6 +49,9 @@ def convert_checkpoint(source: Path, out: Path, *, licence: str = "unknown") -> 
     if build is None:
         return convert_biggan(source, out)
     component = build(checkpoint, re.sub(r"[^\w.-]", "-", source.stem)[:64], licence)
+    spoilt = next((k for k, v in component.state_dict().items() if not bool(torch.isfinite(v).all())), None)
+    if spoilt:
+        raise CheckpointError(f"{source} is damaged: it leads to NaN or infinity in {spoilt}. Fetch it again.")
     info = {"converted_from": source.name, "source_sha256": sha256_of(source), "layout": name}
     return save_component(component, out, info=info)
 
@@ -79,8 +85,6 @@ def _build_own(checkpoint: Checkpoint, name: str, licence: str) -> Component:
 
 
 def _build_stylegan2(checkpoint: Checkpoint, _name: str, licence: str) -> Component:
-    from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
-
     average = checkpoint.beside.get("latent_avg")
     if average is not None and not (isinstance(average, Tensor) and is_plain_tensor(average)):
         raise CheckpointError("latent_avg of the StyleGAN2 checkpoint is no ordinary tensor.")
@@ -88,33 +92,23 @@ def _build_stylegan2(checkpoint: Checkpoint, _name: str, licence: str) -> Compon
 
 
 def _build_stylegan2_ada(checkpoint: Checkpoint, _name: str, licence: str) -> Component:
-    from nsbgan_infer.samplers.stylegan2_layouts import from_ada_state
-
     return from_ada_state(checkpoint.tensors, checkpoint.beside.get("module"), licence=licence)
 
 
 def _build_biggan(checkpoint: Checkpoint, name: str, licence: str) -> Component:
-    from nsbgan_infer.samplers.biggan_layouts import from_peer_state
-
-    return from_peer_state(checkpoint.tensors, name=name, licence=licence)
+    return biggan_layouts.from_peer_state(checkpoint.tensors, name=name, licence=licence)
 
 
 def _is_biggan(checkpoint: Checkpoint) -> bool:
-    from nsbgan_infer.samplers.biggan_layouts import is_biggan_pytorch, is_studiogan
-
-    return is_biggan_pytorch(checkpoint.tensors) or is_studiogan(checkpoint.tensors)
+    return biggan_layouts.is_biggan_pytorch(checkpoint.tensors) or biggan_layouts.is_studiogan(checkpoint.tensors)
 
 
 def _build_r3gan(checkpoint: Checkpoint, name: str, licence: str) -> Component:
-    from nsbgan_infer.samplers.r3gan import from_peer_state
-
-    return from_peer_state(checkpoint.tensors, name=name, licence=licence)
+    return r3gan.from_peer_state(checkpoint.tensors, name=name, licence=licence)
 
 
 def _is_r3gan(checkpoint: Checkpoint) -> bool:
-    from nsbgan_infer.samplers.r3gan import is_r3gan
-
-    return is_r3gan(checkpoint.tensors)
+    return r3gan.is_r3gan(checkpoint.tensors)
 
 
 def _build_srresnet(checkpoint: Checkpoint, name: str, licence: str) -> Component:

@@ -7,7 +7,6 @@ and measure: short side resized with antialiasing, centre crop.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import tarfile
@@ -15,17 +14,17 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from nsbgan_infer.classes import NUM_CLASSES, all_classes
 from nsbgan_infer.errors import ImageFileError, NsbError, UsageError
+from nsbgan_infer.storage.image_files import GREY16, SUFFIXES, check_numbers, grey16, open_whole, sentences, tags_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow's names; it would hand PostScript to another program
 ASIDE = "below-threshold"  # the folder of what rejection kept aside, no part of the set that it lies in
 BYTES_LIMIT = 512 << 20  # of one picture's file inside an archive
 
@@ -80,25 +79,19 @@ def open_source(paths: str | Path | Sequence[str | Path]) -> ImageSource:
 def decode_image(data: bytes, name: str) -> Image.Image:
     """Bytes of a picture -> RGB image, turned upright, transparent parts on white, 16-bit greys scaled to 8.
 
-    Raises ImageFileError naming `name` for what is damaged, of another format or a decompression bomb.
+    Raises ImageFileError naming `name` for what is damaged, of another format, a decompression bomb or of floats.
     """
     from PIL import ImageOps
 
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(f"{name} is refused: {error}") from error
-    except UnidentifiedImageError as error:
-        raise ImageFileError(f"{name} is no picture of a known format: repair or remove it.") from error
-    except Exception as error:  # Pillow's readers let almost any error out of a damaged file
-        reason = str(error) or type(error).__name__
-        raise ImageFileError(f"{name} is not a picture that can be read ({reason}): repair or remove it.") from error
+    with sentences(name):  # tags of a damaged file fail wherever they are read
+        image = open_whole(data, name)
+        check_numbers(image, name)
+        return _to_rgb(ImageOps.exif_transpose(image), tags_of(image))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip, not scale
-        return Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+def _to_rgb(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    if image.mode in GREY16:  # convert() would clip, not scale
+        return Image.fromarray((grey16(image, tags) / 257).round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

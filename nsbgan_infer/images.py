@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 from nsbgan_infer.classes import NUM_CLASSES, all_classes
 from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
 from nsbgan_infer.storage.files import write_bytes
+from nsbgan_infer.storage.image_files import open_whole
 
 if TYPE_CHECKING:  # reading a recipe needs neither
     import numpy as np
@@ -189,18 +190,7 @@ def read_recipe(path: Path) -> Recipe:
 
 def open_image(path: Path) -> Image.Image:
     """Open and fully decode an image file. Raises ImageFileError with one sentence (missing, damaged, a bomb)."""
-    if not path.is_file():
-        raise ImageFileError(f"No such image: {path}.")
-    try:
-        image = Image.open(path)
-        image.load()
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(f"{path} is refused: {error}") from error
-    except MemoryError as error:
-        raise ImageFileError(f"{path} is too large for this machine's memory.") from error
-    except Exception as error:  # a damaged file can raise anything inside Pillow's plug-ins
-        raise ImageFileError(f"{path} is not an image that can be read ({error}).") from error
-    return image
+    return open_whole(path, str(path))
 
 
 def grid(images: Sequence[Image.Image], columns: int, *, gap: int = 0) -> Image.Image:

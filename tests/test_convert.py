@@ -216,6 +216,12 @@ def test_networks_of_tensorflow_name_what_converts_them(tmp_path: Path) -> None:
         convert_checkpoint(tmp_path / "ffhq.pkl", tmp_path / "out")
 
 
+def test_weights_that_are_not_numbers_are_refused(plain: dict[str, Tensor], tmp_path: Path) -> None:
+    spoilt = plain | {"conv_hr.bias": torch.full_like(plain["conv_hr.bias"], torch.nan)}
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in conv_hr\.bias"):
+        convert_checkpoint(save(spoilt, tmp_path / "x.pth"), tmp_path / "out")
+
+
 def test_missing_sources(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No such checkpoint"):
         convert_checkpoint(tmp_path / "x.pth", tmp_path / "out")

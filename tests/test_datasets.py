@@ -274,9 +274,15 @@ def test_every_mode_becomes_rgb() -> None:
     assert decode_image(encoded(Image.new("CMYK", (8, 8)), "JPEG"), "x").mode == "RGB"
 
 
+def test_numbers_of_no_known_range_are_refused() -> None:
+    for values in (np.zeros((4, 4), np.float32), np.full((4, 4), 70_000, np.int32)):
+        with pytest.raises(ImageFileError, match="of no known range: save it as 8 or 16 bit first"):
+            decode_image(encoded(Image.fromarray(values), "TIFF"), "photo")
+
+
 def test_other_formats_are_not_opened_even_under_a_good_name() -> None:
-    for fmt in ("EPS", "GIF", "PPM"):
-        with pytest.raises(ImageFileError, match="photo is no picture of a known format"):
+    for fmt in ("EPS", "PDF", "PPM", "TGA"):
+        with pytest.raises(ImageFileError, match=r"photo is not an image that can be read \(known formats: PNG"):
             decode_image(encoded(Image.new("RGB", (4, 4)), fmt), "photo")
 
 

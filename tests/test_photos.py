@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import tiny_decoder
 
-from nsbgan_infer import photos
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.evaluation.round_trip import round_trip
-from nsbgan_infer.photos import decode_image, enlarge, open_photo
+from nsbgan_infer.photos import Photo, decode_image, enlarge, enlarging, open_photo
 
 COVERS = ["evaluation.round_trip"]
 
@@ -41,23 +41,9 @@ def test_every_mode_is_enlarged(mode: str, tmp_path: Path) -> None:
     image.save(path)
     big = enlarge(open_photo(path), make_iwt())
     assert big.size == (80, 48)
-    assert big.mode == {"L": "L", "1": "L", "I;16": "L", "RGBA": "RGBA", "LA": "RGBA", "PA": "RGBA"}.get(mode, "RGB")
-
-
-def test_sixteen_bits_keep_their_brightness(tmp_path: Path) -> None:
-    Image.fromarray(np.full((12, 12), 40_000, dtype=np.uint16)).save(tmp_path / "x.png")
-    photo = open_photo(tmp_path / "x.png")
-    assert photo.notes and photo.grey
-    assert np.asarray(enlarge(photo, make_iwt())).mean() == pytest.approx(40_000 / 257, abs=1)
-
-
-def test_transparency_is_enlarged_with_the_picture(tmp_path: Path) -> None:
-    array = noise(16, 16, 4)
-    array[..., 3] = 0
-    array[:, 8:, 3] = 255
-    Image.fromarray(array).save(tmp_path / "x.png")
-    alpha = np.asarray(enlarge(open_photo(tmp_path / "x.png"), make_iwt()).getchannel("A"))
-    assert alpha.shape == (64, 64) and alpha[:, :24].max() == 0 and alpha[:, 40:].min() == 255
+    assert big.image.mode == {"L": "L", "1": "L", "I;16": "L", "RGBA": "RGBA", "LA": "LA", "PA": "RGBA"}.get(
+        mode, "RGB"
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -80,7 +66,7 @@ def test_photos_are_turned_upright(orientation: int, tmp_path: Path) -> None:
     photo = open_photo(tmp_path / "x.png")
     assert photo.size == (24, 16)
     assert photo.rgb[0, :, 2, 2].tolist() == [1, 0, 0] and photo.rgb[0, :, 12, 20].tolist() == [0, 0, 1]
-    assert "Orientation" not in str(enlarge(photo, make_iwt()).getexif())
+    assert photo.exif is None
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
@@ -98,7 +84,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         round_trip(_photo(64, 64, tmp_path), make_iwt(2))
 
 
-def _photo(width: int, height: int, folder: Path) -> photos.Photo:
+def _photo(width: int, height: int, folder: Path) -> Photo:
     Image.fromarray(noise(width, height)).save(folder / "p.png")
     return open_photo(folder / "p.png")
 
@@ -114,10 +100,9 @@ def test_strips_and_tiles_equal_the_whole(width: int, height: int, tile: int) ->
     assert np.abs(whole - parts).max() <= 1
 
 
-def test_large_photos_are_cut_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photos, "WHOLE", 32 * 32)
-    monkeypatch.setattr(photos, "TILE", 16)
-    seen: list[int] = []
+def test_large_photos_are_cut_into_windows_of_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enlarging, "WINDOW", 32)
+    seen: set[tuple[int, ...]] = set()
 
     plain = make_bicubic().anchored("centre")
 
@@ -125,13 +110,37 @@ def test_large_photos_are_cut_by_themselves(monkeypatch: pytest.MonkeyPatch) -> 
         info = plain.info
 
         def __call__(self, low_band: torch.Tensor) -> torch.Tensor:
-            seen.append(low_band.shape[-1] * low_band.shape[-2])
+            seen.add(tuple(low_band.shape[-2:]))
             return plain(low_band)
 
     low = torch.rand(1, 3, 70, 50)
     image = decode_image(Watching(), low)
     assert np.abs(np.asarray(image, dtype=int) - np.asarray(decode_image(plain, low), dtype=int)).max() <= 1
-    assert max(seen) < 40 * 40
+    assert len(seen) == 1 and max(seen.pop()) <= 32
+
+
+@given(
+    length=st.integers(1, 5000),
+    tile=st.none() | st.integers(8, 600),
+    halo=st.integers(0, 40),
+    multiple=st.sampled_from([1, 2, 8]),
+    compiled=st.booleans(),
+)
+def test_windows_cover_everything_once_with_their_margins(
+    length: int, tile: int | None, halo: int, multiple: int, compiled: bool
+) -> None:
+    info = replace(make_bicubic().info, halo=halo, multiple=multiple)
+    quantum = math.lcm(16, multiple) if compiled else 1
+    side, windows = enlarging._windows(length, info, tile, quantum, -(-halo // multiple) * multiple)
+    assert [w.begin for w in windows[1:]] == [w.end for w in windows[:-1]]
+    assert windows[0].begin == 0 and windows[-1].end == length and all(w.begin < w.end for w in windows)
+    for w in windows:
+        stop = min(w.start + side, length)
+        assert w.start >= 0 and w.start <= max(0, w.begin - halo) and stop >= min(length, w.end + halo)
+    if compiled:
+        assert side % 16 == 0
+    if tile is None:
+        assert side <= max(enlarging.WINDOW, 2 * halo + 64)
 
 
 def test_a_round_trip_of_a_smooth_picture_is_nearly_exact(tmp_path: Path) -> None:
@@ -163,18 +172,3 @@ def test_the_shipped_decoder_beats_interpolation_on_real_photos(shared_data: Pat
             assert result.psnr_y > result.baseline_psnr_y, member
             gains.append(result.psnr_y - result.baseline_psnr_y)
     assert sum(gains) / len(gains) > 1.3
-
-
-def test_a_colour_profile_stays(tmp_path: Path) -> None:
-    from PIL import ImageCms
-
-    from nsbgan_infer.cli.upscale import _write
-
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    buffer = io.BytesIO()
-    Image.fromarray(noise(16, 16)).save(buffer, "PNG", icc_profile=profile)
-    (tmp_path / "x.png").write_bytes(buffer.getvalue())
-    photo = open_photo(tmp_path / "x.png")
-    for name in ("y.png", "y.jpg", "y.webp"):
-        _write(enlarge(photo, make_iwt()), tmp_path / name, photo.profile)
-        assert Image.open(tmp_path / name).info.get("icc_profile") == profile, name

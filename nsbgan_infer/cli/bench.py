@@ -17,12 +17,19 @@ TARGETS = {
     "wheel256_over_biggan256": (">=", 6.0),
     "overhead_share": ("<=", 0.08),
     "memory_nsb512_over_wheel512": ("<=", 0.6),
+    "photo_eager_over_photo": (">=", 2.5),
+    "compact_over_photo": (">=", 2.0),
+    "memory_photo_mib": ("<=", 500.0),
 }
 
 
 @click.command("bench")
 @click.option("--rounds", type=click.IntRange(min=1), default=9, help="How often each path is timed, interleaved.")
-@click.option("--quick", is_flag=True, help="Three rounds, a bulk run of 8 images, no memory: to see that it works.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Three rounds, 8 images, a small photo, no memory: to see that it works.",
+)
 @click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Images made together.")
 @console_options
@@ -33,6 +40,7 @@ def command(rounds: int, quick: bool, device: str, batch_size: int, console: Con
     process, round by round; compare ratios, not milliseconds of different runs.
     """
     from nsbgan_infer.devices import pick_device
+    from nsbgan_infer.diagnostics import bench_photos
     from nsbgan_infer.diagnostics.bench import measure
 
     found = measure(
@@ -40,6 +48,7 @@ def command(rounds: int, quick: bool, device: str, batch_size: int, console: Con
         device=pick_device(device),
         batch=batch_size,
         images=8 if quick else 64,
+        photo=bench_photos.SMALL if quick else bench_photos.SIZE,
         memory=not quick,
         say=console.note,
     )

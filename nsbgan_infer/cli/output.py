@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -34,15 +34,19 @@ class Console:
     def note(self, text: str) -> None:
         """A line that a reader may want, on standard error; not with --quiet."""
         if not self.quiet:
-            click.echo(text, err=True)
+            _say(text, sys.stderr)
 
     def warn(self, text: str) -> None:
         """A line that a reader should see, on standard error."""
-        click.echo(f"nsbgan: warning: {text}", err=True)
+        _say(f"nsbgan: warning: {text}", sys.stderr)
 
     def result(self, value: Any, text: str) -> None:
         """The result: `value` as JSON with --json, else `text` for people."""
-        click.echo(json.dumps(value, ensure_ascii=False) if self.json else text)
+        if self.json:
+            text = json.dumps(value, ensure_ascii=False)
+            if not _can_say(text, sys.stdout, "strict"):  # escaped, it is the same text for whoever reads it
+                text = json.dumps(value)
+        _say(text, sys.stdout)
 
     @contextmanager
     def resumable(self, begun: Path) -> Iterator[None]:
@@ -66,6 +70,22 @@ class Console:
             yield Bar(bar)
 
 
+def _say(text: str, stream: TextIO) -> None:
+    """A line for people. What the stream's encoding lacks is escaped: names of files may be bytes of another one."""
+    if not _can_say(text, stream, stream.errors or "strict"):
+        encoding = stream.encoding or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(text, file=stream)
+
+
+def _can_say(text: str, stream: TextIO, errors: str) -> bool:
+    try:
+        text.encode(stream.encoding or "utf-8", errors)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Bar:
     """A progress bar, or nothing at all."""
 
@@ -76,6 +96,12 @@ class Bar:
         """Show the step that runs now, for example `4 decoders`."""
         if self._bar is not None:
             self._bar.set_description(label)
+
+    def at(self, position: float) -> None:
+        """So many are done; a fraction where one of them is under way."""
+        if self._bar is not None:
+            self._bar.n = round(position, 2)
+            self._bar.refresh()
 
     def advance(self, count: int = 1) -> None:
         """`count` more are done."""

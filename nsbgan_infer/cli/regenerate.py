@@ -8,7 +8,7 @@ import click
 
 from nsbgan_infer.cli.complete import decoder_names, sampler_names
 from nsbgan_infer.cli.loading import go_offline
-from nsbgan_infer.cli.options import EXISTING, FILE_OR_FOLDER, console_options
+from nsbgan_infer.cli.options import EXISTING, console_options
 from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
@@ -18,8 +18,8 @@ from nsbgan_infer.errors import UsageError
 @click.option(
     "-o",
     "--out",
-    type=FILE_OR_FOLDER,
     required=True,
+    metavar="PATH",
     help="A file name ending in .png, .webp or .jpg, else a folder. An existing file is replaced.",
 )
 @click.option("--pipeline", metavar="REF", help="Take the weights from this preset, folder or Hub id.")
@@ -41,7 +41,7 @@ from nsbgan_infer.errors import UsageError
 @console_options
 def command(
     source: Path,
-    out: Path,
+    out: str,
     pipeline: str | None,
     sampler: str | None,
     decoder: str | None,
@@ -57,11 +57,12 @@ def command(
     """
     from nsbgan_infer.images import file_name, format_of, read_recipe, save_image
     from nsbgan_infer.outputs.regenerate import regenerate
+    from nsbgan_infer.photos.batch import is_file_name
     from nsbgan_infer.storage.files import writable_folder
 
     recipe = read_recipe(source)
     name = file_name(recipe.class_id, recipe.seed, labels=recipe.labels)
-    target = out if out.suffix and not out.is_dir() else out / name
+    target = Path(out) if is_file_name(out) else Path(out) / name
     format_of(target)
     if target.exists() and target.samefile(source):
         raise UsageError(f"{target} is the image itself: choose another --out.")

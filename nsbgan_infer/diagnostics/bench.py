@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nsbgan_infer.diagnostics import bench_photos
 from nsbgan_infer.diagnostics.bench_parts import Baseline, overhead, random_biggan, random_decoder, wheel_biggan
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.engines import EngineName, with_engine_part
@@ -37,6 +38,7 @@ Say = Callable[[str], None]
 Step = tuple[str, Callable[[Any], Any]]  # numbered step, what it does with what came before
 DECODERS = ("subband-w-fast", "subband-w", "resnet-w")
 FAST = "subband-w-fast"
+LABELS = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 CPU_ENGINES: tuple[tuple[EngineName, torch.dtype], ...] = (
     ("eager", torch.float32),
     ("openvino", torch.float32),
@@ -47,7 +49,8 @@ GPU_ENGINES: tuple[tuple[EngineName, torch.dtype], ...] = (
     ("eager", torch.bfloat16),
     ("compile", torch.bfloat16),
 )
-MEMORY_PATHS = ("torch alone", "wheel512", "nsb512")
+MEMORY_PATHS = ("torch alone", "wheel512", "nsb512", "photo")
+PHOTO_ROUNDS = 3  # at most: a photo takes a minute where a picture takes a second
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,19 @@ class Timing:
 
 
 def measure(
-    *, rounds: int = 9, device: torch.device, batch: int = 1, images: int = 64, memory: bool = True, say: Say
+    *,
+    rounds: int = 9,
+    device: torch.device,
+    batch: int = 1,
+    images: int = 64,
+    photo: tuple[int, int] = bench_photos.SIZE,
+    memory: bool = True,
+    say: Say,
 ) -> dict[str, Any]:
     """Everything that `nsbgan bench` reports: machine, rows, ratios with their spread, baselines, memory.
 
-    `images` are those of the bulk run that the overhead is measured on. Raises WorkError when a process that measures
+    `images` are those of the bulk run that the overhead is measured on, `photo` the size of the one that is enlarged.
+    Raises WorkError when a process that measures
     memory fails.
     """
     engines = list(CPU_ENGINES if device.type == "cpu" else GPU_ENGINES)
@@ -96,11 +107,16 @@ def measure(
         say(f"a bulk run of {images} images")
         best = find_best(timings, "nsb512", FAST).path
         extra["overhead_share"] = overhead_shares(best, images)
+    photos = run_rounds(make_photo_paths(engines, device, photo, say), min(rounds, PHOTO_ROUNDS), device, say)
+    extra |= bench_photos.photo_ratios(
+        {f"{t.path.engine} {t.path.dtype} {t.path.decoder}": t.whole for t in photos}, photos[0].path.decoder
+    )
     peaks = memory_peaks(say) if memory and device.type == "cpu" else {}
     if peaks:
         pairs = zip(peaks["nsb512"], peaks["wheel512"], strict=True)
         extra["memory_nsb512_over_wheel512"] = [ours / theirs for ours, theirs in pairs]
-    rows, found = report(timings, extra)
+        extra["memory_photo_mib"] = peaks["photo"]
+    rows, found = report([*timings, *photos], extra)
     small = {k: round(1000 * spread(v)[0], 3) for k, v in baselines(rounds).items()}
     rate = {k: round(matrix_rate(device, d) / 1e9, 1) for k, d in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     return {
@@ -122,7 +138,7 @@ def make_paths(engines: Iterable[tuple[EngineName, torch.dtype]], device: torch.
     samplers: dict[int, Sampler] = {r: random_biggan(r) for r in (128, 256, 512)}
     decoders = {name: random_decoder(name) for name in DECODERS}
     for engine, dtype in engines:
-        label = {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]
+        label = LABELS[dtype]
         drawn = {r: _engined(s, engine, dtype, device) for r, s in samplers.items()}
         made = {n: _engined(d, engine, dtype, device) for n, d in decoders.items()}
         paths += [Path(f"biggan{r}", engine, label, "", (_sample(drawn[r], batch),)) for r in (256, 512)]
@@ -133,6 +149,15 @@ def make_paths(engines: Iterable[tuple[EngineName, torch.dtype]], device: torch.
             steps = (_sample(drawn[256], batch), ("3 encoders", WaveletEncoder(1)), ("4 decoders", decoder))
             paths.append(Path("nsb512", engine, label, name, steps, (drawn[256], decoder)))
     return paths
+
+
+def make_photo_paths(
+    engines: Iterable[tuple[EngineName, torch.dtype]], device: torch.device, size: tuple[int, int], say: Say
+) -> list[Path]:
+    """The rows of one photo of `size` (width, height)."""
+    name = f"photo{size[0]}x{size[1]}"
+    rows = bench_photos.photo_rows(engines, device, size, say)
+    return [Path(name, e, LABELS[d], decoder, (("4 decoders", work),)) for e, d, decoder, work in rows]
 
 
 def run_rounds(paths: list[Path], rounds: int, device: torch.device, say: Say) -> list[Timing]:
@@ -341,6 +366,8 @@ def _memory_of(name: str) -> float:
     elif name == "nsb512":
         sampler, decoder = random_biggan(256), random_decoder(FAST)
         _run(Path(name, "eager", "fp32", FAST, (_sample(sampler, 1), ("3", WaveletEncoder(1)), ("4", decoder))))
+    elif name == "photo":
+        bench_photos.enlarge_once()
     return peak_memory()
 
 

@@ -79,14 +79,19 @@ def wheel_biggan(resolution: int, device: torch.device, batch: int) -> Callable[
     return lambda _none: model(z, y, 0.4)
 
 
+def smooth_picture(height: int, width: int) -> Tensor:
+    """(1, 3, height, width) in [0, 1]: smooth colours and a little noise, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(1, 3, 64, 64, generator=generator)
+    smooth = nn.functional.interpolate(small, size=(height, width), mode="bicubic", align_corners=False)
+    return (smooth + 0.03 * torch.randn(1, 3, height, width, generator=generator)).clamp(0, 1)
+
+
 class Baseline:
     """One natural-looking 512 x 512 picture and what is done to it besides networks."""
 
     def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        small = torch.rand(1, 3, 64, 64, generator=generator)
-        smooth = nn.functional.interpolate(small, size=512, mode="bicubic", align_corners=False)
-        self.tensor = (smooth + 0.03 * torch.randn(1, 3, 512, 512, generator=generator)).clamp(0, 1)
+        self.tensor = smooth_picture(512, 512)
         self.image = Image.fromarray(to_uint8(self.tensor)[0])
         self.array = self.tensor[0].numpy()
 

@@ -7,22 +7,21 @@ a pixel is its own luma. A result lies over its small picture whatever the decod
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from nsbgan_infer.datasets import FORMATS, ImageSource, open_source, to_tensor
+from nsbgan_infer.datasets import ImageSource, open_source, to_tensor
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.reconstruction import DecoderReport, place_of, quantise, y_scores
+from nsbgan_infer.storage.image_files import open_header
 
 SMALLEST = 8  # of a small picture: the least that decoders promise
 
@@ -142,7 +141,7 @@ def _factor(small: ImageSource, large: ImageSource, i: int) -> int:
 def _mode(source: ImageSource, i: int) -> tuple[str, tuple[int, int]]:
     """Pillow's mode of a picture and its width and height, from its header."""
     try:
-        with Image.open(io.BytesIO(source.read(i)), formats=FORMATS) as image:
+        with open_header(source.read(i), source.names[i]) as image:
             return image.mode, image.size
     except Exception:
         source.image(i)  # says in one sentence why it cannot be read

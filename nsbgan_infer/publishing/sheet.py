@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.encoders import WaveletEncoder
+from nsbgan_infer.encoders.table import follow
 from nsbgan_infer.images import grid
-from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request, Stage, follow
+from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request, Stage
 from nsbgan_infer.publishing.subject import Subject
 from nsbgan_infer.registry import load_decoder, load_sampler
 from nsbgan_infer.samplers.base import Sampler

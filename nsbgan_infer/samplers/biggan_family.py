@@ -32,15 +32,18 @@ LARGEST = 8192  # channels, and lengths of z and of the class embedding
 
 @dataclass(frozen=True)
 class BigGANFamilyConfig:
-    """What one such generator is. Raises ValueError for values that do not fit together."""
+    """What one such generator is; the defaults are BigGAN-PyTorch's for ImageNet at 128 x 128.
 
-    widths: tuple[int, ...]
+    Raises ValueError for values that do not fit together.
+    """
+
+    widths: tuple[int, ...] = (1536, 1536, 768, 384, 192, 96)
     """Channels that enter each block, and those that leave the last one."""
     hidden: tuple[int, ...] = ()
     """BigGAN-deep: channels inside each block's bottleneck. Empty: BigGAN's plain blocks."""
-    enlarging: tuple[int, ...] = ()
+    enlarging: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Numbers of the blocks that double the picture's side."""
-    attention: tuple[int, ...] = ()
+    attention: tuple[int, ...] = (3,)
     """Numbers of the blocks after which self-attention stands."""
     skip: Skip = "mixed"
     """How a block's input reaches its output: through a 1 x 1 convolution, or its first channels as they are."""
@@ -110,16 +113,7 @@ class BigGANFamilyConfig:
 
 def published_bigbigan(licence: str = "unknown") -> BigGANFamilyConfig:
     """The sizes of the published BigBiGAN generator at 128 x 128."""
-    widths = tuple(96 * n for n in (16, 16, 8, 4, 2, 1))
-    return BigGANFamilyConfig(
-        widths,
-        enlarging=(0, 1, 2, 3, 4),
-        attention=(3,),
-        class_dim=0,
-        num_classes=0,
-        name="bigbigan-128",
-        licence=licence,
-    )
+    return BigGANFamilyConfig(class_dim=0, num_classes=0, name="bigbigan-128", licence=licence)
 
 
 class BigGANFamily(Component):

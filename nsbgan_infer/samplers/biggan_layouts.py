@@ -73,7 +73,7 @@ def from_peer_state(tensors: Mapping[str, Tensor], *, name: str = "biggan", lice
     """The folded generator of a state dict in one of the layouts above. Raises CheckpointError."""
     try:
         return _Reader(tensors, STUDIOGAN if is_studiogan(tensors) else BIGGAN_PYTORCH).build(name, licence)
-    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+    except (ValueError, RuntimeError, IndexError, TypeError, ArithmeticError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{name} does not describe a BigGAN that can be built: {reason}.") from error
 

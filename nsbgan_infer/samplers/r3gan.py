@@ -187,7 +187,7 @@ def from_peer_state(tensors: Mapping[str, Tensor], *, name: str = "r3gan", licen
         _check_filter(key, plain.pop(key))
     try:
         config = _told_by(plain, name, licence)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, IndexError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{name} does not describe an R3GAN that can be built: {error}.") from error
     names = _names(config)
     with empty_weights():

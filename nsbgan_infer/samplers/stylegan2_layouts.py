@@ -103,7 +103,7 @@ def _config_of(g_ema: Mapping[str, Tensor], licence: str) -> StyleGAN2Config:
         maps = all(f"noises.noise_{i}" in g_ema for i in range(2 * len(widths) - 1))
         dim = g_ema["style.1.weight"].shape[0]
         return StyleGAN2Config(tuple(widths), dim, depth, licence=licence, stored_noise=maps)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, TypeError) as error:
         raise CheckpointError(f"This is not a StyleGAN2 checkpoint in the usual layout ({error}).") from error
 
 
@@ -179,7 +179,7 @@ def _ada_config(tensors: Mapping[str, Tensor], module: Any, licence: str) -> tup
             clamp=_number(layer.get("conv_clamp"), 0.0),
             stored_noise=_count(tensors, r"synthesis\..*\.noise_const") == 2 * len(sides) - 1,
         )
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"This does not describe a StyleGAN2-ADA generator that can be built: {error}."
         ) from error

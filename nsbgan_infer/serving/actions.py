@@ -9,10 +9,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -20,14 +21,17 @@ from torch import Tensor
 
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.classifiers.base import Classifier, ClassifierInfo, Scores
-from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.devices import pick_device
 from nsbgan_infer.encoders.lifting import dwt2
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.images import save_image, to_pil
+from nsbgan_infer.images import to_pil
 from nsbgan_infer.latents import walk
 from nsbgan_infer.outputs.writer import ImageWriter
-from nsbgan_infer.photos import decode_image, enlarge, open_photo
+from nsbgan_infer.photos import enlarge_in_steps, open_photo, save_photo
+from nsbgan_infer.photos.batch import shorten
+from nsbgan_infer.photos.engine import pick_photo_engine, use_engine
+from nsbgan_infer.photos.reading import to_srgb
+from nsbgan_infer.photos.resizing import resize, spread_hidden
 from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Progress, Request
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries, load_classifier, load_decoder
@@ -50,6 +54,15 @@ class Finished:
     files: tuple[str, ...]
     captions: tuple[str, ...]
     total: int
+    report: str
+
+
+class Enlarged(NamedTuple):
+    """A photo before, enlarged by plain bicubic, and after, both as sRGB to be shown; its PNG file, and a report."""
+
+    before: Image.Image
+    after: Image.Image
+    file: str
     report: str
 
 
@@ -121,22 +134,34 @@ class Studio:
             report = clock.report(len(files)) + _acceptance(tally)
             yield Finished(tuple(files), tuple(captions), len(requests), report)
 
-    def enlarge(self, file: Path, decoder: str = "") -> tuple[Image.Image, Image.Image, str, str]:
-        """(before enlarged by plain bicubic, after, its PNG file, report) of one's own photo."""
-        photo = open_photo(file, max_pixels=MOST_PIXELS)
+    def enlarge(self, file: Path, decoder: str = "") -> Enlarged:
+        """One's own photo, enlarged and written with its profile, EXIF data and resolution."""
+        steps = self.enlarge_in_steps(file, decoder)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as finished:
+                made: Enlarged = finished.value
+                return made
+
+    def enlarge_in_steps(self, file: Path, decoder: str = "") -> Generator[tuple[int, int], None, Enlarged]:
+        """`enlarge` as a generator of tiles done, of how many; nothing is written before all are."""
+        photo = open_photo(file, name=file.name, max_pixels=MOST_PIXELS)
         tool = load_decoder(decoder or default_upscaler())
-        if isinstance(tool, torch.nn.Module):
-            tool.to(pick_device())
+        device, scale = pick_device(), tool.info.scale
+        engine = pick_photo_engine("auto", device, tool, photo.size[0] * photo.size[1])
         start = time.perf_counter()
-        after = enlarge(photo, tool)
+        large = yield from enlarge_in_steps(photo, use_engine(tool, engine, device, torch.float32))
         seconds = time.perf_counter() - start
-        before = decode_image(make_bicubic(tool.info.scale), photo.rgb)
-        path = self._new_folder() / f"{file.stem[:60]}_x{tool.info.scale}.png"
-        save_image(after, path)
-        size = f"{photo.size[0]} x {photo.size[1]} -> {after.width} x {after.height}"
+        before = resize(to_srgb(spread_hidden(photo)), large.size)
+        path = self._new_folder() / f"{shorten(file.stem, 60)}_x{scale}.png"
+        save_photo(large, path)
+        size = f"{photo.size[0]} x {photo.size[1]} -> {large.size[0]} x {large.size[1]}"
         notes = "".join(f"; {note}" for note in photo.notes)
-        report = f"{size} with {tool.info.name} in {seconds:.2f} s{notes}. Licence of its weights: {tool.info.licence}"
-        return before, after.convert("RGB"), str(path), report
+        licence = f"Licence of its weights: {tool.info.licence}"
+        report = f"{size} with {tool.info.name} in {seconds:.2f} s{notes}. {licence}"
+        shown = (before.image.convert("RGB"), to_srgb(large).image.convert("RGB"))
+        return Enlarged(*shown, str(path), report)
 
     def stages(
         self, preset: str, class_name: str, *, seed: int, truncation: float, decoders: tuple[str, str]

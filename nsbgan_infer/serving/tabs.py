@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nsbgan_infer.errors import NsbError, UsageError
-from nsbgan_infer.serving.actions import Studio
+from nsbgan_infer.serving.actions import Enlarged, Studio
 from nsbgan_infer.serving.choices import decoders, presets, typed
 
 OWN = "the preset's own"
@@ -113,26 +113,39 @@ def generate_tab(gr: Any, studio: Studio, preset: str, page: Any) -> None:
 
 def enlarge_tab(gr: Any, studio: Studio) -> None:
     """One's own photo, bicubic against decoded, and the result as a file."""
+    bar = gr.Progress()
     with gr.Row():
         with gr.Column(scale=1):
             photo = gr.Image(
                 type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Your photo", elem_id="photo"
             )
+            photo.preprocess = lambda upload: upload and upload.path  # gradio would open any format to look at it
             decoder = gr.Dropdown([BEST, *decoders()], value=BEST, label="Decoder")
-            go = gr.Button("Enlarge four times", variant="primary", elem_id="enlarge")
+            with gr.Row():
+                go = gr.Button("Enlarge four times", variant="primary", elem_id="enlarge")
+                stop = gr.Button("Cancel")
         with gr.Column(scale=2):
             slider = gr.ImageSlider(label="Bicubic | decoded", type="pil", format="png", elem_id="slider")
             report = gr.Textbox(label="What was done", interactive=False, elem_id="enlarged")
             file = gr.File(label="Download", interactive=False, elem_id="large")
 
-    def enlarge(photo: str | None, decoder: str) -> tuple[tuple[Any, Any], str, str]:
+    def enlarge(photo: str | None, decoder: str, progress: Any = bar) -> Iterator[tuple[Any, Any, Any]]:
         if photo is None:
             raise UsageError("Choose a photo first.")
-        before, after, path, text = studio.enlarge(Path(photo), _ref(decoder))
-        return (before, after), text, path
+        steps = studio.enlarge_in_steps(Path(photo), _ref(decoder))
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as finished:
+                made: Enlarged = finished.value
+                yield (made.before, made.after), made.report, made.file
+                return
+            progress((done, total), unit="tiles")
+            yield gr.skip(), f"{done} of {total} tiles", gr.skip()  # between two of these it can be cancelled
 
     outputs = [slider, report, file]
-    go.click(sentences(gr, enlarge), [photo, decoder], outputs, show_progress_on=slider, **ONE_JOB)
+    job = go.click(sentences(gr, enlarge), [photo, decoder], outputs, show_progress_on=slider, **ONE_JOB)
+    _stops(stop, job, report)
 
 
 def stages_tab(gr: Any, studio: Studio, preset: str) -> None:

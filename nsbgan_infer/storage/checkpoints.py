@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.storage.components import CONFIG_KEY, header_config, read_header, read_tensors
-from nsbgan_infer.storage.pickles import Stub
+from nsbgan_infer.storage.stored import Stub
 from nsbgan_infer.storage.torch_files import module_tensors, open_tensor, read_torch_file, refusal
 
 SIZE_LIMIT = 4 << 30  # bytes of a file, and of the tensors in it

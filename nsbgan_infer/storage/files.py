@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
 import tempfile
@@ -14,6 +15,8 @@ from typing import Any
 
 from nsbgan_infer.errors import CheckpointError, UsageError, WorkError
 
+NAME_LIMIT = 255  # bytes of a file's name, on all usual file systems
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -21,7 +24,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises WorkError when the disk is full or the folder vanished; nothing half-written stays.
     """
-    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"  # named before it is made: Ctrl-C may come between
+    ending = f".{secrets.token_hex(4)}.part"
+    start = path.name
+    while len(os.fsencode(start)) > NAME_LIMIT - len(ending) - 1:
+        start = start[:-1]
+    part = path.parent / f".{start}{ending}"  # named before it is made: Ctrl-C may come between
     try:
         part.open("xb").close()
         mode = part.stat().st_mode

@@ -16,12 +16,12 @@ from typing import Any
 from torch import Tensor
 
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage.pickles import (
+from nsbgan_infer.storage.pickles import Interpreter
+from nsbgan_infer.storage.stored import (
     DESCRIBED,
     STORAGES,
     Budget,
     DamagedError,
-    Interpreter,
     Named,
     RefusedNameError,
     StoredStorage,

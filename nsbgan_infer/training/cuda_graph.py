@@ -47,7 +47,7 @@ class Captured:
 
     def _beside(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """An ordinary call on another stream, as capture needs it before it (PyTorch's notes on CUDA graphs)."""
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             output = self.function(inputs).detach()

@@ -14,6 +14,9 @@ from nsbgan_infer.classifiers import inception
 from nsbgan_infer.classifiers.inception import load_fid_inception, load_inception
 from nsbgan_infer.errors import CheckpointError, MissingExtraError, OfflineError
 from nsbgan_infer.storage.hub import set_offline
+from nsbgan_infer.torch_operators import import_beside_torch
+
+COVERS = ["torch_operators"]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,7 @@ def test_a_missing_package_is_told_before_its_weights_are_fetched(
 
 @pytest.mark.slow
 def test_torchvisions_inception_judges_a_thousand_classes_in_eval_mode(tmp_path: Path) -> None:
-    module = inception._import("torchvision.models.inception", "torchvision", "test")
+    module = import_beside_torch("torchvision.models.inception", "torchvision", "eval", "test")
     torch.manual_seed(0)
     network = module.Inception3(init_weights=False)
     torch.save(network.state_dict(), tmp_path / "tv.pth")
@@ -96,7 +99,7 @@ def test_torchvisions_inception_judges_a_thousand_classes_in_eval_mode(tmp_path:
 def test_the_import_works_beside_a_torch_that_torchvision_was_not_built_for() -> None:
     """In a process of its own, without the declarations that conftest makes."""
     code = (
-        "from nsbgan_infer.classifiers.inception import _import\n"
-        "_import('torch_fidelity.feature_extractor_inceptionv3', 'torch-fidelity', 'FID')"
+        "from nsbgan_infer.torch_operators import import_beside_torch\n"
+        "import_beside_torch('torch_fidelity.feature_extractor_inceptionv3', 'torch-fidelity', 'eval', 'FID')"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=300, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The other commands: classes, models, plan, inspect, regenerate, convert, interpolate, plugins, upscale."""
+"""The other commands: classes, models, plan, inspect, regenerate, convert, interpolate, plugins."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ COVERS = [
     "cli.plan",
     "cli.plugins",
     "cli.regenerate",
-    "cli.upscale",
 ]
 
 JsonRun = Callable[..., Any]
@@ -146,6 +145,9 @@ class TestRegenerate:
         assert read_recipe(again) == read_recipe(source)
         run("regenerate", source, "-o", "file.webp", "--pipeline", pipeline_folder)
         assert Image.open("file.webp").format == "WEBP"
+        for folder in ("again.v2", "x4.0/"):
+            run("regenerate", source, "-o", folder, "--pipeline", pipeline_folder)
+            assert (Path(folder) / source.name).is_file()
 
     def test_from_what_ships(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ship_tiny_weights(tmp_path / "weights", monkeypatch)
@@ -242,48 +244,3 @@ class TestPlugins:
         monkeypatch.setattr(registry, "load_decoder", lambda _ref: Dark())
         result = run("plugins", "check", "dark", code=1)
         assert "BROKEN" in result.stdout and "breaks" in result.stderr
-
-
-class TestUpscale:
-    def test_one_photo_into_a_file(self, run_json: JsonRun) -> None:
-        value = run_json("upscale", photo(Path("a.png")), "--out", "big.webp", "--decoder", "iwt")
-        assert value["pictures"] == [{"in": "a.png", "out": "big.webp", "width": 160, "height": 128}]
-        assert Image.open("big.webp").size == (160, 128)
-
-    def test_a_folder_collects_failures_to_the_end(self, run: Run) -> None:
-        Path("in").mkdir()
-        photo(Path("in/a.png"))
-        Path("in/b.png").write_text("broken")
-        photo(Path("in/c.jpg"))
-        result = run("upscale", "in", "--out", "big", "--decoder", "bicubic", code=1)
-        assert "b.png" in result.stderr and "1 of 3 photos could not be enlarged" in result.stderr
-        assert sorted(p.name for p in Path("big").iterdir()) == ["a_enlarged.png", "c_enlarged.png"]
-
-    def test_a_round_trip_reports_psnr(self, run_json: JsonRun) -> None:
-        row = run_json("upscale", photo(Path("a.png"), 41, 35), "--round-trip", "--decoder", "iwt")["pictures"][0]
-        assert row["out"] == "out/a_round-trip.png" and Image.open(row["out"]).size == (41, 35)
-        assert row["psnr_y"] == pytest.approx(row["baseline_psnr_y"], abs=0.05) and row["psnr_y"] > 20
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["broken.png"], "not an image that can be read"),
-            (["a.png", "--out", "a.gif"], "Cannot tell an image format"),
-            (["a.png", "--out", "a.png"], "is the photo itself"),
-            (["a.png", "b/a.png", "--out", "x"], "Two photos would be written to"),
-            (["a.png", "b/c.png", "--out", "x.png"], "do not go into one file"),
-            (["empty"], "No photos in empty"),
-            (["a.png", "--max-pixels", "100"], "more than 100"),
-            (["a.png", "--decoder", "bicubik"], "did you mean bicubic"),
-            (["a.png", "--out", "broken.png/x"], "Cannot write"),
-            (["a.png", "--tile", "4"], "is not in the range"),
-        ],
-    )
-    def test_refusals_before_any_work(self, run: Run, arguments: list[str], message: str) -> None:
-        photo(Path("a.png"))
-        Path("broken.png").write_text("hello")
-        Path("empty").mkdir()
-        Path("b").mkdir()
-        photo(Path("b/a.png"))
-        photo(Path("b/c.png"))
-        assert message in run("upscale", *arguments, code=2).stderr

@@ -55,7 +55,7 @@ def test_a_class_for_an_unconditional_pipeline_is_refused(run: Run, without: Pat
 
 def test_an_unconditional_bulk_run(run_json: Callable[..., Any], without: Path, tmp_path: Path) -> None:
     for asked in (("--count", 3), ("--per-class", 3, "--sink", "folder")):
-        out = tmp_path / asked[0].strip("-")  # type: ignore[union-attr]
+        out = tmp_path / asked[0].strip("-")
         run_json("generate", "--pipeline", without, *asked, "--batch-size", 2, "--out", out)
         lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
         assert [line["file"] for line in lines] == [f"00000/seed{i}.png" for i in range(3)]
@@ -71,6 +71,7 @@ def test_unconditional_pictures_are_made_again(run: Run, run_json: Callable[...,
 
 def test_unconditional_in_python_and_as_a_walk() -> None:
     pipeline = unconditional()
+    nothing: Any
     for nothing in (None, [], ()):
         output = pipeline(nothing, 2, seeds=5)
         assert [(r.class_id, r.seed) for r in output.requests] == [(None, 5), (None, 6)]

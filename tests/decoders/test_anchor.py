@@ -21,6 +21,7 @@ from nsbgan_infer.decoders.photo import PhotoConfig, PhotoDecoder
 from nsbgan_infer.encoders import PixelEncoder
 from nsbgan_infer.encoders.resize import shrink
 from nsbgan_infer.errors import CheckpointError, JointError
+from nsbgan_infer.latents import Latents
 from nsbgan_infer.photos import decode_image
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.registry import BUILT_IN, load_decoder
@@ -147,7 +148,7 @@ def test_pictures_in_a_pipeline_stay_in_place(reads: str) -> None:
     class Drawing:
         info = SamplerInfo("drawing", "pixel", 160, 4, None, "std", 1.0, "none")
 
-        def __call__(self, latents) -> Tensor:
+        def __call__(self, latents: Latents) -> Tensor:
             return picture.expand(len(latents.z), -1, -1, -1)
 
     steps = NsbPipeline(Drawing(), [Stage(None, Doubling(reads))])(seeds=1, keep_steps=True).steps

@@ -19,6 +19,8 @@ from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.training.decoders.l1 import NETWORKS
 from nsbgan_infer.training.decoders.start import start_from
 
+COVERS = ["training.decoders.start"]
+
 TINY = PhotoConfig(name="tiny", blocks=2, channels=8)
 
 
@@ -44,7 +46,8 @@ def test_starts_as_bicubic_interpolation_of_any_scale(scale: int) -> None:
     want = F.interpolate(low, (12 * scale, 9 * scale), mode="bicubic", align_corners=False)
     assert torch.allclose(decoder(low), want, atol=1e-6)
     assert decoder.info.scale == scale and decoder.info.reads == "bicubic" and decoder.info.basis == "pixel"
-    decoder.conv_last.bias.data[scale * scale + scale + 1] = 1.0  # colour 1, row 1, column 1 of each cell
+    bias = decoder.state_dict()["conv_last.bias"]
+    bias[scale * scale + scale + 1] = 1.0  # colour 1, row 1, column 1 of each cell
     added = decoder(low).detach() - want
     assert added[:, 1, 1::scale, 1::scale].allclose(torch.ones(()), atol=1e-5)
     assert float(added.sum()) == pytest.approx(2 * 12 * 9, rel=1e-4)

@@ -13,11 +13,11 @@ import torch
 from tiny import tiny_biggan, tiny_decoder
 
 from nsbgan_infer.cli.bench import TARGETS, _text
-from nsbgan_infer.diagnostics import bench
+from nsbgan_infer.diagnostics import bench, bench_photos
 from nsbgan_infer.diagnostics.bench_parts import Baseline, random_decoder, wheel_biggan
 from nsbgan_infer.storage.components import Component
 
-COVERS = ["cli.bench", "diagnostics.bench_parts"]
+COVERS = ["cli.bench", "diagnostics.bench_parts", "diagnostics.bench_photos"]
 
 RATIOS = {
     "wheel512_over_nsb512",
@@ -27,6 +27,9 @@ RATIOS = {
     "wheel256_over_biggan256",
     "overhead_share",
     "memory_nsb512_over_wheel512",
+    "photo_eager_over_photo",
+    "compact_over_photo",
+    "memory_photo_mib",
 }
 CPU = torch.device("cpu")
 
@@ -38,10 +41,13 @@ def tiny_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     def wheel(resolution: int, device: torch.device, batch: int) -> Callable[[Any], torch.Tensor]:
         return lambda _none: torch.rand(batch, 3, resolution, resolution).sin()
 
-    peaks = {"torch alone": [1.0, 1.0], "wheel512": [10.0, 20.0], "nsb512": [5.0, 10.0]}
+    peaks = {"torch alone": [1.0, 1.0], "wheel512": [10.0, 20.0], "nsb512": [5.0, 10.0], "photo": [300.0, 400.0]}
     monkeypatch.setattr(bench, "random_biggan", tiny_biggan)
     monkeypatch.setattr(bench, "random_decoder", lambda name: tiny_decoder(name))
     monkeypatch.setattr(bench, "wheel_biggan", wheel)
+    monkeypatch.setattr(bench_photos, "load_decoder", lambda name: tiny_decoder(name))
+    monkeypatch.setattr(bench_photos, "compact_upscaler", lambda: torch.nn.Sequential())
+    monkeypatch.setattr(bench_photos, "enlarge", lambda photo, decoder: photo.rgb.sin())
     monkeypatch.setattr(bench, "CPU_ENGINES", bench.CPU_ENGINES[:1])
     monkeypatch.setattr(bench, "memory_peaks", lambda say: peaks)
     monkeypatch.setattr(Baseline, "rows", lambda self: {"nothing": lambda: None})
@@ -50,12 +56,22 @@ def tiny_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("tiny_parts")
 def test_the_report_has_every_ratio_and_row_and_adds_up() -> None:
     said: list[str] = []
-    found = bench.measure(rounds=2, device=CPU, images=2, say=said.append)
+    found = bench.measure(rounds=2, device=CPU, images=2, photo=(40, 30), say=said.append)
     assert set(found["ratios"]) == RATIOS == set(TARGETS) == set(found["spread"])
     assert found["ratios"]["memory_nsb512_over_wheel512"] == 0.5
     assert 0 <= found["ratios"]["overhead_share"] < 1
     rows = {(r["path"], r["decoder"]): r for r in found["rows"]}
-    assert {p for p, _ in rows} == {"wheel256", "wheel512", "biggan256", "biggan512", "nsb128to512", "nsb512"}
+    assert {p for p, _ in rows} == {
+        "wheel256",
+        "wheel512",
+        "biggan256",
+        "biggan512",
+        "nsb128to512",
+        "nsb512",
+        "photo40x30",
+    }
+    assert {d for p, d in rows if p == "photo40x30"} == {"subband-w", "compact"}
+    assert found["ratios"]["memory_photo_mib"] == 350
     assert {d for p, d in rows if p == "nsb512"} == {"subband-w-fast", "subband-w", "resnet-w"}
     for row in found["rows"]:
         low, high = row["quartiles_ms"]
@@ -94,6 +110,27 @@ def test_ratios_are_taken_within_a_round_and_with_the_best_engine() -> None:
         "nsb128to512_over_folded512": [0.5 / 9, 0.5 / 9],
         "wheel256_over_biggan256": [4.0, 4.0],
     }
+
+
+def test_photo_ratios_are_to_the_quickest_engine() -> None:
+    seconds = {
+        "eager fp32 photo": [6.0, 6.0, 9.0],
+        "openvino fp32 photo": [5.0, 4.0, 4.0],
+        "openvino bf16 photo": [2.0, 2.0, 3.0],
+        "eager fp32 compact": [8.0, 4.0, 3.0],
+    }
+    assert bench_photos.photo_ratios(seconds, "photo") == {
+        "photo_eager_over_photo": [3.0, 3.0, 3.0],
+        "compact_over_photo": [4.0, 2.0, 1.0],
+    }
+
+
+def test_the_compact_network_has_the_work_that_is_said() -> None:
+    pytest.importorskip("spandrel", reason="needs the extra upscalers")
+    network = bench_photos.compact_upscaler()
+    assert network.info.scale == 4 and network.descriptor.architecture.id == "Compact"
+    weights = sum(p.numel() for n, p in network.model.named_parameters() if p.ndim == 4)
+    assert weights == 9 * (3 * 64 + 32 * 64 * 64 + 64 * 48)
 
 
 def test_the_overhead_is_what_the_networks_do_not_take(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,8 @@ class Knowing:
         self.pictures = [to_tensor(source.image(i)) for i in range(len(source))]
         self.off = torch.tensor(off).view(3, 1, 1) / 255
 
-    def __call__(self, low: Tensor) -> Tensor:
-        h, w = (side * self.info.scale for side in low.shape[-2:])
+    def __call__(self, low_band: Tensor) -> Tensor:
+        h, w = (side * self.info.scale for side in low_band.shape[-2:])
         found = next(p for p in self.pictures if p.shape[-2] - h in range(4) and p.shape[-1] - w in range(4))
         return (found[:, :h, :w] + self.off)[None]
 

@@ -110,7 +110,7 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"14 x 12 and hr/0\.png 13 x 13"):
         open_pairs(tmp_path / "b")
     (tmp_path / "b" / "hr" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(ImageFileError, match=r"0\.png is no picture"):
+    with pytest.raises(ImageFileError, match=r"0\.png is not an image"):
         open_pairs(tmp_path / "b")
 
 

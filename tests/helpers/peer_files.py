@@ -34,7 +34,7 @@ def _foreign_modules() -> Iterator[tuple[type, type]]:
     class EasyDict(dict[str, Any]):
         pass
 
-    named = {
+    named: dict[str, dict[str, Any]] = {
         "training.networks": {"Generator": Plain},
         "torch_utils.persistence": {"_reconstruct_persistent_obj": rebuild},
         "dnnlib.util": {"EasyDict": EasyDict},

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from peer_files import whole_network
 
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage.pickles import Stub
+from nsbgan_infer.storage.stored import Stub
 from nsbgan_infer.storage.torch_files import module_tensors, open_tensor, read_torch_file
 
 STATE = {"a.weight": torch.ones(2, 3), "a.b.bias": torch.ones(4), "a.counter": torch.tensor(7)}

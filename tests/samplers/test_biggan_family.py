@@ -20,6 +20,8 @@ from nsbgan_infer.samplers.biggan_family import BigGANFamily, BigGANFamilyConfig
 from nsbgan_infer.samplers.biggan_layouts import from_peer_state
 from nsbgan_infer.storage.components import load_component, save_component
 
+COVERS = ["samplers.biggan_layouts"]
+
 FIXTURES = ("biggan-128", "biggan-deep-128", "bigbigan-128", "studiogan-biggan-128", "studiogan-deep-studiogan-64")
 
 
@@ -150,7 +152,7 @@ def test_checkpoints_that_do_not_fit_say_what_differs() -> None:
         ({"output_layer.2.bias": torch.zeros(5)}, r"to_rgb\.bias is \[5\] instead of \[3\]"),
         ({"linear.bias": torch.zeros(3)}, r"start\.bias is \[3\]"),
     ):
-        changed = {k: v for k, v in (state | change).items() if v is not None}  # type: ignore[operator]
+        changed = {k: v for k, v in (state | change).items() if v is not None}
         with pytest.raises(CheckpointError, match=message):
             from_peer_state(changed)
     with pytest.raises(CheckpointError, match="1001 classes"):
@@ -176,7 +178,7 @@ def test_checkpoints_that_do_not_fit_say_what_differs() -> None:
 )
 def test_impossible_configurations_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        replace(BigGANFamilyConfig((8, 8, 4), z_dim=6, enlarging=(0, 1)), **change)
+        replace(BigGANFamilyConfig((8, 8, 4), z_dim=6, enlarging=(0, 1), attention=()), **change)
 
 
 @pytest.mark.slow

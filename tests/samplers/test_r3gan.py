@@ -118,7 +118,7 @@ def test_a_snapshot_as_the_program_writes_it(tmp_path: Path) -> None:
     state = peer_state()
     (tmp_path / "network-snapshot-000100.pkl").write_bytes(whole_network(state, persistent=False))
     convert_checkpoint(tmp_path / "network-snapshot-000100.pkl", tmp_path / "out")
-    sampler = load_component(tmp_path / "out")
+    sampler: Any = load_component(tmp_path / "out")
     z, y = torch.randn(1, 5), torch.eye(7)[:1]
     assert (draw(sampler, z, y) - literal(state, z, y)).abs().max() < 1e-4
     assert sampler.info.name == "network-snapshot-000100"
@@ -133,7 +133,7 @@ def test_enlarging_is_the_filter_with_zeros_beyond_the_border() -> None:
 def test_saved_and_loaded_it_draws_the_same(tmp_path: Path) -> None:
     sampler = from_peer_state(peer_state(), name="mine", licence="MIT")
     save_component(sampler, tmp_path / "s")
-    again = load_component(tmp_path / "s", kind="sampler")
+    again: Any = load_component(tmp_path / "s", kind="sampler")
     z, y = torch.randn(2, 5), torch.eye(7)[:2]
     assert torch.equal(draw(again, z, y), draw(sampler, z, y)) and again.info.licence == "MIT"
 

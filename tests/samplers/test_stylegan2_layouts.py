@@ -179,7 +179,7 @@ def test_checkpoints_that_do_not_fit_say_what_differs() -> None:
         ({"synthesis.b64.conv1.weight": torch.zeros(4, 4, 3, 3)}, "do not double"),
         ({"synthesis.b16.torgb.weight": torch.zeros(1, 4, 1, 1)}, "1 channels instead of 3"),
     ):
-        changed = {k: v for k, v in (state | change).items() if v is not None}  # type: ignore[operator]
+        changed = {k: v for k, v in (state | change).items() if v is not None}
         with pytest.raises(CheckpointError, match=message):
             from_ada_state(changed)
 

@@ -121,6 +121,33 @@ def test_enlarge_gives_before_and_after_of_one_size_and_a_file(studio: Studio, t
         assert (saved.size, saved.mode, Path(file).name) == ((80, 48), "L", "photo_x4.png")
 
 
+def test_a_photo_on_the_page_is_treated_as_by_the_command(studio: Studio, tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Phone"
+    Image.new("RGB", (20, 12)).save(tmp_path / "phone.jpg", icc_profile=profile, exif=exif, dpi=(72, 72))
+    with Image.open(studio.enlarge(tmp_path / "phone.jpg", "iwt").file) as saved:
+        assert saved.size == (48, 80) and saved.info["icc_profile"] == profile
+        assert saved.getexif()[0x010F] == "Phone" and saved.info["dpi"][0] == pytest.approx(288, abs=0.1)
+    Image.new("RGB", (20, 12)).save(tmp_path / "x.avif")
+    assert studio.enlarge(tmp_path / "x.avif", "iwt").after.size == (80, 48)
+    Image.new("RGB", (20, 12)).save(tmp_path / "eps.jpg", "EPS")
+    with pytest.raises(ImageFileError, match=r"eps\.jpg is not an image that can be read"):
+        studio.enlarge(tmp_path / "eps.jpg", "iwt")
+
+
+def test_enlarging_tells_its_tiles_and_writes_nothing_when_cancelled(studio: Studio, tmp_path: Path) -> None:
+    Image.new("RGB", (600, 300)).save(tmp_path / "wide.png")
+    before = set(studio.folder.rglob("*"))
+    steps = studio.enlarge_in_steps(tmp_path / "wide.png", "iwt")
+    done, total = next(steps)
+    assert done == 1 and total == 6
+    steps.close()
+    assert set(studio.folder.rglob("*")) == before
+
+
 def test_stages_show_every_step_and_two_decoders(studio: Studio) -> None:
     shown, left, right = studio.stages("embedded", "207", seed=0, truncation=0.5, decoders=("", "iwt"))
     captions = [caption for _, caption in shown]

@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage import pickles
-from nsbgan_infer.storage.pickles import Stub
+from nsbgan_infer.storage import stored
+from nsbgan_infer.storage.stored import Stub
 from nsbgan_infer.storage.torch_files import module_attributes, module_tensors, open_tensor, read_torch_file
+
+COVERS = ["storage.pickles"]
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.inner.bias": torch.ones(4), "a.steps": torch.tensor(7)}
 
@@ -200,7 +202,7 @@ def test_limits_of_size_and_of_instructions(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(CheckpointError, match="the limit is 100"):
         read_torch_file(path, limit=100)
     with monkeypatch.context() as patch:
-        patch.setattr(pickles.Budget.__init__, "__defaults__", (10, 1 << 20))
+        patch.setattr(stored.Budget.__init__, "__defaults__", (10, 1 << 20))
         with pytest.raises(CheckpointError, match="more instructions"):
             read_torch_file(path)
     packed = tmp_path / "packed.pth"

@@ -130,8 +130,8 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 
 @given(seed=st.integers(0, 2**40), step=st.integers(0, 2**31), stream=st.integers(0, 8))
 def test_step_generators_differ(seed: int, step: int, stream: int) -> None:
-    def draw(*where: int) -> list[float]:
-        return torch.rand(4, generator=step_generator(*where)).tolist()
+    def draw(seed: int, step: int, stream: int) -> list[float]:
+        return torch.rand(4, generator=step_generator(seed, step, stream)).tolist()
 
     here = draw(seed, step, stream)
     assert here == draw(seed, step, stream)

@@ -15,21 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import Decoder
-from nsbgan_infer.degradations.world import degradation
-from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.storage.components import Component, load_component, save_component
 from nsbgan_infer.training.decoders.discriminators import VggDiscriminator
 from nsbgan_infer.training.decoders.l1 import (
-    SHEET_PICTURES,
     DecoderSettings,
     make_network,
-    open_batches,
+    open_pairs,
     save_decoder,
-    write_rows,
+    write_pairs,
 )
 from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
-from nsbgan_infer.training.decoders.pairs import MARGIN, DegradedBatches, Pairs, ReducedBatches
 from nsbgan_infer.training.decoders.perceptual import PerceptualName, make_perceptual
 from nsbgan_infer.training.loop import Ema, autocast, average_gradients, train
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
@@ -43,8 +39,7 @@ class AdversarialSettings:
     weights to begin with. Then the weights of the three losses, the perceptual distance (`perceptual_file`: VGG-19's
     weights) and the discriminator's `width`, 64 as published. `lattice_weight` is that of `losses.lattice_loss`, and
     `shift` moves the window that the perceptual distance sees by 0 to `shift` - 1 pixels, another place each step;
-    the paper has neither (0). `degrade` names what may happen to a window before it is enlarged (see `degradations`;
-    none: it is only made smaller), one of them drawn for each, but for a share of `clean` windows.
+    the paper has neither (0).
     """
 
     decoder: DecoderSettings
@@ -56,18 +51,12 @@ class AdversarialSettings:
     width: int = 64
     lattice_weight: float = 0.0
     shift: int = 0
-    degrade: tuple[str, ...] = ()
-    clean: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.shift <= 2 * self.decoder.crop:
             raise UsageError(f"shift {self.shift} leaves too little of a window: use 0 to {2 * self.decoder.crop}.")
         if not self.decoder.start:
             raise UsageError("The adversarial stage begins with a decoder of the L1 stage: give its folder (start).")
-        for name in self.degrade:
-            degradation(name)
-        if not 0 <= self.clean <= 1:
-            raise UsageError("clean is the share of windows that are only made smaller: a number from 0 to 1.")
 
     @property
     def loop(self) -> Any:
@@ -88,7 +77,7 @@ class AdversarialTask:
             torch.manual_seed(inner.loop.seed)
             self.judge: nn.Module = VggDiscriminator(size, width=settings.width)
         self.distance = make_perceptual(settings.perceptual, settings.perceptual_file)
-        self.pairs = open_pairs(settings, decoder, accelerator)
+        self.pairs = open_pairs(inner, decoder, accelerator)
         self.next_pair = self.pairs.feed(accelerator.device, inner.workers)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             self.judge = nn.SyncBatchNorm.convert_sync_batchnorm(self.judge)  # type: ignore[no-untyped-call]
@@ -161,28 +150,7 @@ class AdversarialTask:
         """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
         save_decoder(self.network, self.ema, folder)
         if sheet:
-            pairs = [self.pairs(i) for i in range(-(-SHEET_PICTURES // self.pairs.batch))]
-            low_band, picture = (torch.cat(parts)[:SHEET_PICTURES] for parts in zip(*pairs, strict=True))
-            write_rows(load_component(folder), low_band, picture, folder, step)
-
-
-def open_pairs(settings: AdversarialSettings, decoder: Decoder, accelerator: Any) -> Pairs:
-    """The training pairs of this process; all pictures are decoded and checked here.
-
-    Raises UsageError where windows are to be degraded for a decoder that does not read ordinary small pictures.
-    """
-    inner, info = settings.decoder, decoder.info
-    reduce = make_reducer(info.reads, info.scale)
-    size = inner.crop * info.scale
-    if not settings.degrade:
-        return ReducedBatches(open_batches(inner, size, accelerator), reduce)
-    if info.reduction.anchor != "centre":
-        raise UsageError(
-            f"{info.name} reads a {info.reads} low band, and degraded pictures are ordinary ones: leave degrade empty, "
-            "or train a decoder that reads bicubic reductions."
-        )
-    windows = open_batches(inner, size + MARGIN * info.scale, accelerator)
-    return DegradedBatches(windows, info.scale, settings.degrade, settings.clean, reduce)
+            write_pairs(load_component(folder), self.pairs, folder, step)
 
 
 def moved(shift: int, step: int, *pictures: Tensor) -> list[Tensor]:

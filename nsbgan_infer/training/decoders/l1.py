@@ -16,12 +16,14 @@ from torch import Tensor
 
 from nsbgan_infer.datasets import open_source
 from nsbgan_infer.decoders.base import Decoder
+from nsbgan_infer.degradations.world import degradation
 from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import UsageError, unknown_name
 from nsbgan_infer.storage.components import Component, build_component, load_component, save_component
 from nsbgan_infer.training.decoders.losses import PixelLoss, pixel_loss
+from nsbgan_infer.training.decoders.pairs import MARGIN, DegradedBatches, Pairs, ReducedBatches
 from nsbgan_infer.training.decoders.start import start_from
-from nsbgan_infer.training.decoders.windows import CropBatches, feed, load_pictures
+from nsbgan_infer.training.decoders.windows import CropBatches, load_pictures
 from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, train
 from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
 from nsbgan_infer.training.schedules import Schedule
@@ -51,7 +53,9 @@ class DecoderSettings:
     low-band window, `square` > 0 prepares pictures as central squares of that size. `turns` adds quarter turns and
     vertical mirrors to the flips, `shrink` < 1 windows made smaller by a random factor down to it (small sets of
     pictures go further). `start` continues from the weights of another run (not a resume: the schedule begins anew).
-    `workers` processes cut the windows; 0, a thread, keeps up with CPUs.
+    `workers` processes cut the windows; 0, a thread, keeps up with CPUs. `degrade` names what may happen to a window
+    before it is enlarged (see `degradations`; none: it is only made smaller), one of them drawn for each, except for a
+    share of `clean` windows.
     """
 
     loop: LoopSettings
@@ -76,6 +80,8 @@ class DecoderSettings:
     ema: float = 0.0
     start: str = ""
     workers: int = 0
+    degrade: tuple[str, ...] = ()
+    clean: float = 0.0
 
     def __post_init__(self) -> None:
         if self.arch not in NETWORKS:
@@ -88,6 +94,10 @@ class DecoderSettings:
             raise UsageError("workers is the number of processes that cut windows: 0 (a thread) or more.")
         if not 0 <= self.ema < 1 or self.lr <= 0:
             raise UsageError("ema is a decay in [0, 1) and lr a positive number.")
+        for name in self.degrade:
+            degradation(name)
+        if not 0 <= self.clean <= 1:
+            raise UsageError("clean is the share of windows that are only made smaller: a number from 0 to 1.")
 
 
 def make_network(settings: DecoderSettings) -> Component:
@@ -120,6 +130,24 @@ def open_batches(settings: DecoderSettings, size: int, accelerator: Any) -> Crop
     )
 
 
+def open_pairs(settings: DecoderSettings, decoder: Decoder, accelerator: Any) -> Pairs:
+    """The training pairs of this process; all pictures are decoded and checked here.
+
+    Raises UsageError where windows are to be degraded for a decoder that does not read ordinary small pictures.
+    """
+    info = decoder.info
+    reduce, size = make_reducer(info.reads, info.scale), settings.crop * info.scale
+    if not settings.degrade:
+        return ReducedBatches(open_batches(settings, size, accelerator), reduce)
+    if info.reduction.anchor != "centre":
+        raise UsageError(
+            f"{info.name} reads a {info.reads} low band, and degraded pictures are ordinary ones: leave degrade empty, "
+            "or train a decoder that reads bicubic reductions."
+        )
+    windows = open_batches(settings, size + MARGIN * info.scale, accelerator)
+    return DegradedBatches(windows, info.scale, settings.degrade, settings.clean, reduce)
+
+
 class DecoderTask:
     """The L1 stage as a `loop.Task`."""
 
@@ -127,9 +155,8 @@ class DecoderTask:
         self.settings, self.accelerator = settings, accelerator
         self.network = make_network(settings)
         decoder = cast(Decoder, self.network)
-        self.reduce = make_reducer(decoder.info.reads, decoder.info.scale)
-        self.batches = open_batches(settings, settings.crop * decoder.info.scale, accelerator)
-        self.next_batch = feed(self.batches, accelerator.device, settings.workers)
+        self.pairs = open_pairs(settings, decoder, accelerator)
+        self.next_pair = self.pairs.feed(accelerator.device, settings.workers)
         self.network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = make_optimiser(self.network, settings.optimiser, lr=settings.lr, betas=settings.betas)
         self.ema = Ema(self.network, settings.ema) if settings.ema else None
@@ -139,8 +166,7 @@ class DecoderTask:
         settings = self.settings
         rate = settings.schedule.rate(settings.lr, step, settings.loop.steps)
         set_rate(self.optimiser, rate)
-        picture = self.next_batch(step)
-        low_band = self.reduce(picture)
+        low_band, picture = self.next_pair(step)
         with autocast(self.accelerator.device, settings.loop.precision):
             decoded = self.network(low_band)
         loss = pixel_loss(decoded.float(), picture, settings.pixel_loss)
@@ -161,9 +187,7 @@ class DecoderTask:
         """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
         save_decoder(self.network, self.ema, folder)
         if sheet:
-            windows = [self.batches(i) for i in range(-(-SHEET_PICTURES // self.batches.batch))]
-            picture = torch.cat(windows)[:SHEET_PICTURES]  # always the same ones
-            write_rows(load_component(folder), self.reduce(picture), picture, folder, step)
+            write_pairs(load_component(folder), self.pairs, folder, step)
 
 
 def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
@@ -177,8 +201,10 @@ def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
 
 
 @torch.no_grad()
-def write_rows(network: Component, low_band: Tensor, picture: Tensor, folder: Path, step: int) -> None:
-    """The sheet of `step`: enlarged low band, decoded picture and truth."""
+def write_pairs(network: Component, pairs: Pairs, folder: Path, step: int) -> None:
+    """The sheet of `step`: enlarged low band, decoded picture and truth of eight windows, always the same ones."""
+    first = [pairs(i) for i in range(-(-SHEET_PICTURES // pairs.batch))]
+    low_band, picture = (torch.cat(parts)[:SHEET_PICTURES] for parts in zip(*first, strict=True))
     near = torch.nn.functional.interpolate(low_band, picture.shape[-2:], mode="nearest")
     write_sheet((near, network(low_band), picture), folder, step)
 

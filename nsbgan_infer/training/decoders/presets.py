@@ -23,7 +23,7 @@ PresetName = Literal["paper", "authors", "small", "tiny"]
 PRESETS: tuple[PresetName, ...] = ("paper", "authors", "small", "tiny")
 HALVED = (50_000, 100_000, 200_000, 300_000)
 OWN = ("perceptual", "width", "pixel_weight", "perceptual_weight", "adversarial_weight", "lattice_weight", "shift")
-DEGRADED = {"degrade": ("two-round", "camera"), "clean": 0.3}  # `photo`'s: photos from the world, and clean ones
+DEGRADED: dict[str, Any] = {"degrade": ("two-round", "camera"), "clean": 0.3}  # what photo-sharp has
 Row = tuple[Any, str]  # value, source
 
 # setting -> preset -> (value, source)
@@ -226,7 +226,8 @@ def adversarial_settings(
     """
     row = _column(L1_TABLE, preset) | _column(ADVERSARIAL_TABLE, preset)
     steps = row.pop("steps")
-    own = {k: row.pop(k) for k in OWN} | (DEGRADED if arch == "photo" else {})
+    own = {k: row.pop(k) for k in OWN}
+    row |= DEGRADED if arch == "photo" else {}
     loop = _loop(out, steps, row.pop("precision"))
     decoder = replace(_decoder(row, loop, arch, data), start=str(start))
     settings = AdversarialSettings(decoder, perceptual_file=perceptual_file, **own)

@@ -388,7 +388,7 @@ class RedrawTask:
 
         def by_class(seen: Seen) -> list[Tensor]:
             return [
-                (s / scale).unflatten(0, (len(classes), -1))
+                torch.unflatten(s / scale, 0, (len(classes), -1))
                 for s, scale in zip(seen.summaries(), watcher.scales, strict=True)
             ]
 
@@ -468,7 +468,8 @@ def load_start(folder: str, sampler: LearnedSampler) -> Tensor:
     weights, mine = given.state_dict(), sampler.state_dict()
     fitting = {k: v.float() for k, v in weights.items() if k in mine and mine[k].shape == v.shape}
     sampler.load_state_dict({**mine, **fitting})
-    return weights["prior.mean"].float()
+    mean: Tensor = weights["prior.mean"].float()
+    return mean
 
 
 def lean_config(settings: RedrawSettings, data: LowBandSet) -> LearnedConfig:

@@ -69,5 +69,5 @@ def bytes_to_keep(data: LowBandSet, *, bytes_each: int) -> int:
 
 def _chunks(trunk: LiteTrunk, data: LowBandSet, rows: Tensor, *, flip: int) -> Iterator[Seen]:
     device = next(trunk.parameters()).device
-    for some in rows.split(CHUNK):
+    for some in rows.split(CHUNK):  # type: ignore[no-untyped-call]
         yield trunk(shown_to_trunk(data.batch(some, torch.full_like(some, flip)).to(device)))

@@ -32,7 +32,7 @@ from nsbgan_infer.training.decoders.l1 import NETWORKS, DecoderSettings, make_ne
 from nsbgan_infer.training.decoders.presets import PRESETS, adversarial_settings, decoder_settings
 from nsbgan_infer.training.run_folder import CHECKPOINT
 
-COVERS = ["training.decoders.adversarial", "training.decoders.presets"]
+COVERS = ["training.decoders.adversarial", "training.decoders.presets", "encoders.reduce"]
 
 QUIET = {"loop": {"quiet": True, "tensorboard": False, "device": "cpu"}}
 

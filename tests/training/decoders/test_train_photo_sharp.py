@@ -16,8 +16,8 @@ from nsbgan_infer.decoders.rrdb import RRDB
 from nsbgan_infer.errors import UnknownNameError, UsageError
 from nsbgan_infer.registry import load_decoder
 from nsbgan_infer.storage.components import load_component
-from nsbgan_infer.training.decoders.adversarial import AdversarialSettings, AdversarialTask, train_adversarial
-from nsbgan_infer.training.decoders.l1 import train_decoder
+from nsbgan_infer.training.decoders.adversarial import AdversarialSettings, train_adversarial
+from nsbgan_infer.training.decoders.l1 import DecoderTask, train_decoder
 from nsbgan_infer.training.decoders.pairs import DegradedBatches, ReducedBatches
 from nsbgan_infer.training.decoders.presets import adversarial_settings, decoder_settings
 from nsbgan_infer.training.loop import make_accelerator
@@ -64,7 +64,7 @@ def log(out: Path) -> list[dict[str, float]]:
 
 def test_photo_sharp_learns_from_degraded_windows_and_resumes(photos: Path, photo: Path, tmp_path: Path) -> None:
     settings = second(photos, tmp_path / "whole", "photo", photo)
-    assert settings.degrade == ("two-round", "camera") and settings.clean == 0.3
+    assert settings.decoder.degrade == ("two-round", "camera") and settings.decoder.clean == 0.3
     whole = train_adversarial(settings)
     decoder = load_decoder(str(tmp_path / "whole"))
     assert decoder.info.name == "photo-sharp" and decoder.info.reads == "bicubic"
@@ -81,24 +81,29 @@ def test_photo_sharp_learns_from_degraded_windows_and_resumes(photos: Path, phot
 
 
 def test_what_is_enlarged_is_degraded_and_what_is_compared_is_not(photos: Path, photo: Path, tmp_path: Path) -> None:
-    settings = second(photos, tmp_path, "photo", photo)
-    task = AdversarialTask(settings, make_accelerator("cpu"))
-    plain = AdversarialTask(replace(settings, degrade=()), make_accelerator("cpu"))
-    assert isinstance(task.pairs, DegradedBatches) and isinstance(plain.pairs, ReducedBatches)
-    clean = AdversarialTask(replace(settings, clean=1.0), make_accelerator("cpu"))
-    assert torch.equal(clean.pairs(0).picture, task.pairs(0).picture)
-    assert not torch.equal(clean.pairs(0).low, task.pairs(0).low)
+    settings = second(photos, tmp_path, "photo", photo).decoder
+    found = {}
+    for name, changes in (("degraded", {}), ("plain", {"degrade": ()}), ("clean", {"clean": 1.0})):
+        task = DecoderTask(replace(settings, **changes), make_accelerator("cpu"))  # type: ignore[arg-type]
+        assert isinstance(task.pairs, ReducedBatches if name == "plain" else DegradedBatches)
+        found[name] = task.pairs(0)
+    assert torch.equal(found["clean"].picture, found["degraded"].picture)
+    assert not torch.equal(found["clean"].low, found["degraded"].low)
+
+
+def test_the_l1_stage_learns_from_degraded_windows_too(photos: Path, photo: Path, tmp_path: Path) -> None:
+    trained = first(photos, tmp_path, "photo", 40, start=str(photo), degrade=["camera"], lr=3e-3)
+    losses = [line["loss"] for line in log(tmp_path)]
+    assert sum(losses[-10:]) < 0.97 * sum(losses[:10]) and trained.info.reads == "bicubic"  # type: ignore[union-attr]
 
 
 def test_degraded_windows_are_for_decoders_of_ordinary_pictures(photos: Path, tmp_path: Path) -> None:
-    first(photos, tmp_path / "w", "subband-w", 1)
-    settings = replace(second(photos, tmp_path / "sharp", "subband-w", tmp_path / "w"), degrade=("camera",))
     with pytest.raises(UsageError, match="reads a wavelet low band"):
-        train_adversarial(settings)
+        first(photos, tmp_path / "w", "subband-w", 1, degrade=["camera"])
     with pytest.raises(UnknownNameError, match="camera"):
-        replace(settings, degrade=("camara",))
+        first(photos, tmp_path / "w", "photo", 1, degrade=["camara"])
     with pytest.raises(UsageError, match="from 0 to 1"):
-        replace(settings, clean=-0.1)
+        first(photos, tmp_path / "w", "photo", 1, clean=-0.1)
 
 
 def test_rrdb_trains_by_l1_and_then_against_a_discriminator(photos: Path, tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ COVERS = [
     "training.samplers.presets",
     "training.samplers.projected",
     "training.samplers.spectral",
+    "training.cuda_graph",
+    "training.samplers.energy",
+    "training.samplers.looks",
 ]
 
 QUIET = {"quiet": True, "tensorboard": False, "device": "cpu", "log_every": 1, "save_every": 2}
