@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from nsbgan_infer.registry import load_classifier, load_decoder, load_sampler
     from nsbgan_infer.rejection import Rule, draw_accepted
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
-    from nsbgan_infer.storage.components import Component, load_component, save_component
+    from nsbgan_infer.storage.architectures import Component
+    from nsbgan_infer.storage.components import load_component, save_component
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Component": "storage.components",
+    "Component": "storage.architectures",
     "Decoder": "decoders.base",
     "DecoderInfo": "decoders.base",
     "Drawing": "pipeline",

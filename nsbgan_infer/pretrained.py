@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from nsbgan_infer.decoders.base import Decoder
-from nsbgan_infer.encoders import encoder_config, make_encoder
+from nsbgan_infer.encoders import encoder_config
 from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.presets import PRESETS, Preset
-from nsbgan_infer.registry import entries, load_decoder, load_sampler
+from nsbgan_infer.registry import entries, load_decoder, load_encoder, load_sampler
 from nsbgan_infer.samplers.base import Sampler
 from nsbgan_infer.storage.components import Component, load_component, save_component
 from nsbgan_infer.storage.files import check_plain_name, read_json, writable_folder, write_json
@@ -114,7 +114,7 @@ def _from_preset(preset: Preset, sampler: str | None, decoder: str | None, loade
         if name not in loaded:
             loaded[name] = loaders.decoder(name)
         encoder = row.encoder(loaded[name].info.reads)
-        stages.append(Stage(make_encoder(encoder) if encoder else None, loaded[name]))
+        stages.append(Stage(load_encoder(encoder) if encoder else None, loaded[name]))
     drawn = given or loaders.sampler(preset.sampler)  # last: it may be a large download
     return NsbPipeline(drawn, stages, name=preset.name)
 
@@ -134,7 +134,7 @@ def _from_folder(folder: Path, sampler: str | None, loaders: Loaders) -> NsbPipe
             else:
                 name = check_plain_name(entry["name"], where)
                 loaded[name] = loaded.get(name) or loaders.decoder(name)
-            stages.append(Stage(make_encoder(row["encoder"]) if row["encoder"] else None, loaded[name]))
+            stages.append(Stage(load_encoder(row["encoder"]) if row["encoder"] else None, loaded[name]))
         part = folder / check_plain_name(index["sampler"], where)
         name = str(index.get("name", "custom"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

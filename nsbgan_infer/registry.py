@@ -8,10 +8,11 @@ its error and harms nobody. `NSBGAN_NO_PLUGINS=1` ignores them all.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from nsbgan_infer.errors import CheckpointError, NsbError, UsageError, unknown_name
 from nsbgan_infer.storage.files import check_plain_name
@@ -20,9 +21,11 @@ from nsbgan_infer.storage.shipped import manifest, weights_dir
 if TYPE_CHECKING:  # listing names does not need torch
     from nsbgan_infer.classifiers.base import Classifier
     from nsbgan_infer.decoders.base import Decoder
+    from nsbgan_infer.encoders.base import Encoder
     from nsbgan_infer.samplers.base import Sampler
 
-Kind = Literal["sampler", "decoder", "classifier"]
+Kind = Literal["sampler", "encoder", "decoder", "classifier"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 FOREIGN = (".pth", ".pt", ".pkl", ".ckpt")  # what `nsbgan convert` reads; .bin may be the wheel's
 
 
@@ -145,14 +148,14 @@ def discover_plugins() -> list[Plugin]:
         return []
     found = {
         Plugin(point.name, kind, point.value, point.dist.name if point.dist else "unknown")
-        for kind in BUILT_IN
+        for kind in KINDS
         for point in metadata.entry_points(group=f"nsbgan_infer.{kind}s")
     }  # a set: a package that is found twice on the path is one
     taken: dict[tuple[str, str], str] = {}
     plugins = []
     for plugin in sorted(found, key=lambda p: (p.kind, p.name, p.distribution, p.target)):
         name, kind = plugin.name, plugin.kind
-        if name in BUILT_IN[kind]:
+        if name in BUILT_IN.get(kind, {}):
             plugin = replace(plugin, error=f"the name {name} belongs to a built-in {kind}")
         elif (kind, name) in taken:
             plugin = replace(plugin, error=f"the name {name} is already taken by {taken[kind, name]}")
@@ -167,7 +170,9 @@ def probe(plugin: Plugin) -> Plugin:
     if plugin.error:
         return plugin
     try:
-        metadata.EntryPoint(plugin.name, plugin.target, f"nsbgan_infer.{plugin.kind}s").load()
+        made = metadata.EntryPoint(plugin.name, plugin.target, f"nsbgan_infer.{plugin.kind}s").load()
+        if plugin.kind == "encoder":
+            _register_encoder(plugin.name, made)
     except (Exception, SystemExit) as error:  # whatever its module does
         return replace(plugin, error=f"{type(error).__name__}: {error}")
     return plugin
@@ -186,13 +191,14 @@ def package_licence(distribution: str) -> str:
 
 
 def entries(kind: Kind) -> dict[str, Entry]:
-    """Built-ins and usable plug-ins of a kind by name."""
+    """Built-ins and usable plug-ins of a kind by name. Built-in encoders are listed by `encoders.table`: they need no
+    weights, and a pipeline's follow its decoders."""
     plugins = {
         p.name: Entry(p.name, kind, f"from {p.distribution}", "plug-in", p.target, package_licence(p.distribution))
         for p in discover_plugins()
         if p.kind == kind and p.error is None
     }
-    return BUILT_IN[kind] | plugins
+    return BUILT_IN.get(kind, {}) | plugins
 
 
 def load_decoder(ref: str) -> Decoder:
@@ -222,6 +228,50 @@ def load_sampler(ref: str) -> Sampler:
     if not isinstance(getattr(sampler, "info", None), SamplerInfo):
         raise UsageError(f"The sampler '{ref}' has no `info` of type SamplerInfo: its package must be repaired.")
     return cast("Sampler", sampler)
+
+
+def load_encoder(config: str | Mapping[str, Any]) -> Encoder:
+    """The encoder described by `config`, see `encoders.make_encoder`, or the one of that name as it is by default.
+
+    A plug-in's `basis` is its name. Raises UnknownNameError, CheckpointError, UsageError for a plug-in that fails.
+    """
+    from nsbgan_infer.encoders.table import all_encoders, make_encoder
+
+    wanted = {"basis": config} if isinstance(config, str) else dict(config)
+    name = wanted.get("basis")
+    plugins = entries("encoder") if name not in all_encoders() else {}
+    if name in plugins:
+        entry = plugins[name]
+        _guarded(entry, lambda point: _register_encoder(entry.name, point.load()))
+        return cast("Encoder", _guarded(entry, lambda _: make_encoder(wanted)))
+    return make_encoder(wanted)
+
+
+def _register_encoder(name: str, made: Any) -> None:
+    from nsbgan_infer.encoders.base import register_encoder
+    from nsbgan_infer.encoders.table import all_encoders
+
+    all_encoders()  # theirs come first
+    if not isinstance(made, type) or not is_dataclass(made):
+        raise TypeError("an encoder's entry point names a frozen dataclass, whose fields are its settings")
+    register_encoder(name)(made)
+
+
+def kind_of(ref: str) -> Kind:
+    """The kind of the part that `ref` names: a name, a folder or a file; a decoder where nothing tells."""
+    from nsbgan_infer.encoders.table import all_encoders
+    from nsbgan_infer.samplers.biggan_release import is_wheel_layout
+    from nsbgan_infer.storage.components import outline_component
+
+    named: list[Kind] = [k for k in ("decoder", "sampler", "classifier", "encoder") if ref in entries(k)]
+    if named or ref.startswith(("spandrel:", "hf://")):
+        return named[0] if named else "decoder"
+    if ref in all_encoders():
+        return "encoder"
+    path = _local(ref)
+    if path.suffix in FOREIGN or not path.exists():
+        return "decoder"
+    return "sampler" if is_wheel_layout(path) else cast(Kind, outline_component(path).kind)
 
 
 def load_classifier(name: str) -> Classifier:
@@ -300,11 +350,18 @@ def _wheel_layout(ref: str) -> Any:
 
 def _make(entry: Entry) -> Any:
     """Import what `entry.load` names and call it. Whatever a plug-in raises becomes one sentence."""
-    point = metadata.EntryPoint(entry.name, cast(str, entry.load), f"nsbgan_infer.{entry.kind}s")
     if entry.source != "plug-in":
-        return point.load()()
+        return _point(entry).load()()
+    return _guarded(entry, lambda point: point.load()())
+
+
+def _point(entry: Entry) -> metadata.EntryPoint:
+    return metadata.EntryPoint(entry.name, cast(str, entry.load), f"nsbgan_infer.{entry.kind}s")
+
+
+def _guarded(entry: Entry, use: Callable[[metadata.EntryPoint], Any]) -> Any:
     try:
-        return point.load()()
+        return use(_point(entry))
     except NsbError:
         raise
     except (Exception, SystemExit) as error:

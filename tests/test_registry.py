@@ -11,14 +11,17 @@ import torch
 
 from nsbgan_infer import registry
 from nsbgan_infer.decoders.base import DecoderInfo
+from nsbgan_infer.encoders import WaveletEncoder, encoder_config
 from nsbgan_infer.errors import CheckpointError, NsbError, UnknownNameError, UsageError
 from nsbgan_infer.registry import (
     BUILT_IN,
     Plugin,
     discover_plugins,
     entries,
+    kind_of,
     load_classifier,
     load_decoder,
+    load_encoder,
     load_sampler,
     package_licence,
     probe,
@@ -99,6 +102,46 @@ def test_an_entry_point_may_name_a_nested_attribute_and_extras(install: Install)
     install("p", {"decoder": {"nested": "m1:Makers.make", "extra": "m1:Doubler [gpu]"}}, m1=MODULE)
     assert load_decoder("nested").info.name == "doubler"
     assert load_decoder("extra").info.name == "doubler"
+
+
+ENCODER = """
+from dataclasses import dataclass
+import torch.nn.functional as F
+
+
+@dataclass(frozen=True)
+class Mean:
+    levels: int = 2
+    basis = "pixel"
+    makes = "bilinear"
+
+    def __call__(self, picture):
+        return F.avg_pool2d(picture, 2**self.levels, ceil_mode=True)
+"""
+
+
+def test_a_plug_in_encoder_is_used_and_saved_by_its_name(install: Install) -> None:
+    table = {"mean": "mean_mod:Mean", "wavelet": "mean_mod:Mean", "bare": "mean_mod:F"}
+    install("mean-package", {"encoder": table}, mean_mod=ENCODER)
+    encoder = load_encoder({"basis": "mean", "levels": 1})
+    assert encoder(torch.ones(1, 3, 8, 6)).shape == (1, 3, 4, 3)
+    assert encoder_config(encoder) == {"basis": "mean", "levels": 1}
+    assert load_encoder(encoder_config(encoder)) == encoder and kind_of("mean") == "encoder"
+    assert isinstance(load_encoder("wavelet"), WaveletEncoder)
+    with pytest.raises(CheckpointError, match="a mean encoder has levels"):
+        load_encoder({"basis": "mean", "filter": "box"})
+    with pytest.raises(UsageError, match=r"The plug-in encoder 'bare' .* names a frozen dataclass"):
+        load_encoder("bare")
+    listed = {p.name: probe(p) for p in ours(discover_plugins(), "mean-package")}
+    assert listed["mean"].error is None and "is defined by" in str(listed["wavelet"].error)
+
+
+def test_what_a_reference_names(tmp_path: Path) -> None:
+    kinds = {"bicubic": "decoder", "embedded-w-64": "sampler", "pixel": "encoder", "inception-v3": "classifier"}
+    for ref, kind in (kinds | dict.fromkeys(("nowhere", "spandrel:x.pth", "x.pth"), "decoder")).items():
+        assert kind_of(ref) == kind
+    save_component(StyleGAN2(StyleGAN2.tiny), tmp_path / "part")
+    assert kind_of(str(tmp_path / "part")) == "sampler"
 
 
 BROKEN = {

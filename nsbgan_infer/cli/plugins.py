@@ -1,6 +1,8 @@
-"""`nsbgan plugins`: the entry points that other packages bring, and whether a decoder keeps its promises."""
+"""`nsbgan plugins`: the entry points that other packages bring, and whether a part keeps its promises."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,12 +10,16 @@ from nsbgan_infer.cli.complete import decoder_names
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, table
 from nsbgan_infer.errors import WorkError
+from nsbgan_infer.registry import KINDS, Kind
+
+if TYPE_CHECKING:
+    from nsbgan_infer.encoders.conformance import Check
 
 
 @click.group("plugins", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List plug-ins, or check a decoder against its contract."""
+    """List plug-ins, or check a part against the contract of its kind."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_command)
 
@@ -35,19 +41,36 @@ def list_command(console: Console) -> None:
 
 @command.command("check")
 @click.argument("name", shell_complete=decoder_names)
+@click.option("--kind", type=click.Choice(KINDS), help="Where NAME means parts of several kinds. Default: by NAME.")
 @console_options
-def check_command(name: str, console: Console) -> None:
-    """Check the decoder NAME: range, shape, dtype, odd sizes, determinism, registration and tiles.
+def check_command(name: str, kind: Kind | None, console: Console) -> None:
+    """Check the sampler, encoder, decoder or classifier NAME: shapes, ranges, determinism, registration, tiles, ...
 
     NAME is a plug-in's or built-in's name, a folder, a .safetensors file or spandrel:FILE. Exit code 1 if a promise is
     broken.
     """
-    from nsbgan_infer.decoders.conformance import check_decoder
-    from nsbgan_infer.registry import load_decoder
+    from nsbgan_infer.registry import kind_of
 
-    checks = check_decoder(load_decoder(name))
+    kind = kind or kind_of(name)
+    checks = _checks(kind, name)
     broken = [c for c in checks if not c.ok]
-    value = {"decoder": name, "ok": not broken, "checks": [c._asdict() for c in checks]}
+    value = {kind: name, "ok": not broken, "checks": [c._asdict() for c in checks]}
     console.result(value, table([("ok" if c.ok else "BROKEN", c.name, c.message) for c in checks]))
     if broken:
         raise WorkError(f"{name} breaks {len(broken)} of {len(checks)} promises: {', '.join(c.name for c in broken)}.")
+
+
+def _checks(kind: Kind, name: str) -> list[Check]:
+    from nsbgan_infer import registry
+    from nsbgan_infer.classifiers.conformance import check_classifier
+    from nsbgan_infer.decoders.conformance import check_decoder
+    from nsbgan_infer.encoders.conformance import check_encoder
+    from nsbgan_infer.samplers.conformance import check_sampler
+
+    if kind == "sampler":
+        return check_sampler(registry.load_sampler(name))
+    if kind == "encoder":
+        return check_encoder(registry.load_encoder(name))
+    if kind == "classifier":
+        return check_classifier(registry.load_classifier(name))
+    return check_decoder(registry.load_decoder(name))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,31 +16,18 @@ from torch import Tensor, nn
 from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.encoders.conformance import GREY_LEVEL, Check, Outcome, run_checks
 from nsbgan_infer.reductions import REDUCTIONS
 
-GREY_LEVEL = 1 / 255
 FLAT_TOLERANCE = 0.05  # mean of a decoded flat grey
 BAR_TOLERANCE = 0.12  # mean of the middle of a decoded colour bar
 SHIFT_TOLERANCE = 0.5  # pixels of the decoded picture
 SIDE = 32  # low-band samples, for the checks that look at colours and places
 
-Outcome = tuple[bool, str]
-
-
-class Check(NamedTuple):
-    """One promise: its name, whether it was kept, and what was seen."""
-
-    name: str
-    ok: bool
-    message: str
-
 
 def check_decoder(decoder: Decoder) -> list[Check]:
     """All checks of `decoder`, on its device and in its dtype. Nothing is raised: a check that fails says why."""
-    checks = [_run("info", _info, decoder)]
-    if not checks[0].ok:
-        return checks  # without it nothing else can be measured
-    later: dict[str, Callable[[Decoder], Outcome]] = {
+    later = {
         "shape": _shape,
         "odd sizes": _odd_sizes,
         "dtype and device": _dtype,
@@ -54,16 +40,7 @@ def check_decoder(decoder: Decoder) -> list[Check]:
         "registration": _registration,
         "tiles": _tiles,
     }
-    return checks + [_run(name, check, decoder) for name, check in later.items()]
-
-
-def _run(name: str, check: Callable[[Decoder], Outcome], decoder: Decoder) -> Check:
-    try:
-        with torch.no_grad():
-            return Check(name, *check(decoder))
-    except Exception as error:  # a plug-in may raise anything; its message is the finding
-        text = (str(error).strip() or "no message").splitlines()[0]
-        return Check(name, False, f"raised {type(error).__name__}: {text}")
+    return run_checks(decoder, _info, later)
 
 
 def _info(decoder: Decoder) -> Outcome:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, ResidualBlock, init_conv
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, Trained, architecture
 
 SCALES = (2, 3, 4)
 
@@ -39,12 +39,22 @@ class PhotoConfig:
             raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}")
 
 
+@architecture
 class PhotoDecoder(Component):
     """Predicts sub-pixels at the low resolution. Starts as the bicubic enlargement: the head is zero at first."""
 
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "photo"
     Config: ClassVar[type[PhotoConfig]] = PhotoConfig
+    tiny = PhotoConfig(blocks=1, channels=8)
+    trained = (
+        Trained("photo", {"blocks": 16, "channels": 64}, second="photo-sharp"),
+        Trained("photo-fast", {"blocks": 8, "channels": 48}),
+    )
+    sentence = (
+        "It stays at the small picture's resolution: a residual network predicts the sub-pixels that each pixel "
+        "hides, and adds them to the bicubic enlargement."
+    )
     config: PhotoConfig
 
     def __init__(self, config: PhotoConfig) -> None:

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, init_conv
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage.components import Component, check_tensors, empty_weights
+from nsbgan_infer.storage.architectures import Component, Trained, architecture
+from nsbgan_infer.storage.components import check_tensors, empty_weights
+from nsbgan_infer.storage.layouts import Layout, offer
 
 SLOPE = 0.2  # of the leaky ReLUs
 SHARE = 0.2  # of what a dense block and a block of three add to their input
@@ -91,12 +93,19 @@ class ResidualDenseBlocks(nn.Module):
         return out
 
 
+@architecture
 class RRDB(Component):
     """conv, residual dense blocks with a skip over all, nearest x2 + conv for each doubling, two convs."""
 
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "rrdb"
     Config: ClassVar[type[RRDBConfig]] = RRDBConfig
+    tiny = RRDBConfig(blocks=1, channels=8, growth=4)
+    trained = (Trained("rrdb", {}, second="rrdb-sharp"),)
+    sentence = (
+        "ESRGAN's generator: residual dense blocks at the low resolution, then nearest-neighbour doublings, each "
+        "with a convolution."
+    )
     config: RRDBConfig
 
     def __init__(self, config: RRDBConfig) -> None:
@@ -228,3 +237,13 @@ def _count(tensors: Mapping[str, Tensor], pattern: str, start: int = 0) -> int:
     while start + count in found:
         count += 1
     return count
+
+
+offer(
+    Layout(
+        "rrdb",
+        "RRDBNet as BasicSR and ESRGAN have it: Real-ESRGAN's and most upscalers' files",
+        lambda checkpoint: is_public_layout(checkpoint.tensors),
+        lambda checkpoint, name, licence: from_public_layout(checkpoint.tensors, name=name, licence=licence),
+    )
+)

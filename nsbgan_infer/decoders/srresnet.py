@@ -10,6 +10,7 @@ pixel scale * k (spec 8, rows 3, 5 and 7). `legacy_skip` instead reproduces what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast, get_args
@@ -22,7 +23,10 @@ from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, ResidualBlock, ini
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, Trained, architecture
+from nsbgan_infer.storage.checkpoints import Checkpoint
+from nsbgan_infer.storage.components import empty_weights, fill_component
+from nsbgan_infer.storage.layouts import Layout, has, offer
 
 SLOPE = 0.1  # of the leaky ReLUs
 
@@ -56,12 +60,20 @@ class SRResNetConfig:
             raise ValueError("blocks, channels and divisor must be positive")
 
 
+@architecture
 class SRResNet(Component):
     """conv, 16 residual blocks of 64, one pixel shuffle per doubling, two convs: 1,517,571 parameters at scale 4."""
 
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "srresnet"
     Config: ClassVar[type[SRResNetConfig]] = SRResNetConfig
+    tiny = SRResNetConfig(blocks=1, channels=8)
+    trained = (
+        # 0.75 and 2.5 are the paper's (3, 10) for a gain-free low band (spec 8, row 5)
+        Trained("resnet-w", {"basis": "wavelet", "shift": 0.75, "divisor": 2.5}, second="esrgan-w"),
+        Trained("resnet-p", {"basis": "pixel"}, second="esrgan-p"),
+    )
+    sentence = "An SRResNet: residual blocks at the low band's resolution, then pixel shuffles."
     config: SRResNetConfig
 
     def __init__(self, config: SRResNetConfig) -> None:
@@ -138,3 +150,46 @@ def from_author_state(state: Mapping[str, Tensor], *, name: str, licence: str = 
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"This is no BasicSR MSRResNet checkpoint ({reason}): see `nsbgan inspect`.") from error
     return model.eval().requires_grad_(False)
+
+
+def from_public_layout(checkpoint: Checkpoint, name: str, licence: str) -> SRResNet:
+    """BasicSR's MSRResNet and the authors' variant for low bands, whose skip and normalisation are kept (spec 3)."""
+    tensors = dict(checkpoint.tensors)
+    buffers = {k: tensors.pop(k) for k in ("inv_filters", "shift", "scale") if k in tensors}
+    channels = tensors["conv_first.weight"].shape[0]
+    blocks = sum(bool(re.fullmatch(r"body\.\d+\.conv1\.weight", k)) for k in tensors)
+    scale = 4 if "upconv2.weight" in tensors else 2
+    shift, divisor = 0.0, 1.0
+    if buffers:
+        sizes = {k: v.numel() for k, v in buffers.items()}
+        if sizes != {"inv_filters": 4 * 6 * 6, "shift": 1, "scale": 1}:
+            raise CheckpointError(f"{name} should hold inv_filters [4, 6, 6], shift [1] and scale [1], not {sizes}.")
+        # made for a raw low band, which is `scale` times the gain-free one
+        shift, divisor = float(buffers["shift"]) / scale, float(buffers["scale"]) / scale
+    try:
+        config = SRResNetConfig(
+            name=name,
+            basis="wavelet" if buffers else "pixel",
+            blocks=blocks,
+            channels=channels,
+            scale=4 if scale == 4 else 2,
+            shift=shift,
+            divisor=divisor,
+            legacy_skip=True,
+            licence=licence,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{name} does not describe an SRResNet: {error}.") from error
+    with empty_weights():
+        component = SRResNet(config)
+    return fill_component(component, tensors, label=name)
+
+
+offer(
+    Layout(
+        "srresnet",
+        "BasicSR's MSRResNet, the paper's ESRGAN-W and ESRGAN-P",
+        has("conv_first.weight", "body.0.conv1.weight", "upconv1.weight", "conv_last.weight"),
+        from_public_layout,
+    )
+)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.encoders.lifting import idwt2
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, Trained, architecture
 
 BANDS = 3  # cH, cV, cD
 COLOURS = 3
@@ -54,12 +54,22 @@ class ResidualBlock(nn.Module):
         return out
 
 
+@architecture
 class SubbandDecoder(Component):
     """Predicts the details of two levels at the low band's resolution. Starts as `iwt`: the head is zero at first."""
 
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "subband"
     Config: ClassVar[type[SubbandConfig]] = SubbandConfig
+    tiny = SubbandConfig(blocks=1, channels=8)
+    trained = (
+        Trained("subband-w", {"blocks": 16, "channels": 64}, second="subband-w-sharp"),
+        Trained("subband-w-fast", {"blocks": 8, "channels": 48}),
+    )
+    sentence = (
+        "It stays at the low band's resolution: a residual network predicts the details of two wavelet levels, "
+        "and two inverse lifting steps enlarge the picture."
+    )
     config: SubbandConfig
 
     def __init__(self, config: SubbandConfig) -> None:

@@ -19,7 +19,7 @@ from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.unet import Down, Up, double_conv
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, architecture
 
 COLOURS = 3
 MULTIPLE = 8  # the first network pools 2h four times
@@ -65,12 +65,15 @@ class ResidualUNet(nn.Module):
         return out
 
 
+@architecture
 class UNetP(Component):
     """The paper's UNet decoder in the pixel basis: two networks of 17,269,059 parameters each at width 64."""
 
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "unet-p"
     Config: ClassVar[type[UNetPConfig]] = UNetPConfig
+    tiny = UNetPConfig(width=2)
+    sentence = "Two UNets, one for each doubling, refine the enlarged picture."
     config: UNetPConfig
 
     def __init__(self, config: UNetPConfig) -> None:

@@ -25,7 +25,7 @@ from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.unet import Down, Up, double_conv
 from nsbgan_infer.encoders.lifting import Boundary, check_boundary, dwt2, idwt2
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, architecture
 
 COLOURS = 3
 LOW, COARSE, FINE = 4, 12, 48  # patches of the low band, of the details of level 2, of the details of level 1
@@ -144,12 +144,15 @@ class PatchUNet(nn.Module):
         return out
 
 
+@architecture
 class UNetW(Component):
     """The paper's UNet decoder in the wavelet basis: 52,073,508 and 94,983,312 parameters at width 512."""
 
     kind: ClassVar[str] = "decoder"
     arch: ClassVar[str] = "unet-w"
     Config: ClassVar[type[UNetWConfig]] = UNetWConfig
+    tiny = UNetWConfig(width=4)
+    sentence = "Two UNets, one for each doubling, predict wavelet details from 32 x 32 patches."
     config: UNetWConfig
 
     def __init__(self, config: UNetWConfig) -> None:

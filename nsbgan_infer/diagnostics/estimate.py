@@ -32,13 +32,9 @@ from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.pretrained import Loaders, load_pipeline
 from nsbgan_infer.registry import BUILT_IN, component_path, entries, load_decoder, load_sampler
 from nsbgan_infer.samplers.base import Sampler
-from nsbgan_infer.samplers.biggan import BigGANConfig, BigGANDeep
-from nsbgan_infer.samplers.biggan_family import BigGANFamily, published_bigbigan
 from nsbgan_infer.samplers.biggan_release import TENSOR_BYTES, release
-from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
-from nsbgan_infer.samplers.r3gan import R3GAN, R3GANConfig
-from nsbgan_infer.samplers.stylegan2 import StyleGAN2, config_f
 from nsbgan_infer.storage import hub
+from nsbgan_infer.storage.architectures import all_architectures
 from nsbgan_infer.storage.components import Component, empty_weights, outline_component
 
 META = torch.device("meta")
@@ -106,8 +102,8 @@ def outline_pipeline(ref: str, *, sampler: str | None = None, decoder: str | Non
 
 def outline_sampler(ref: str) -> Sampler:
     """What `load_sampler` would return, without its weights."""
-    if ref in TENSOR_BYTES:
-        return cast(Sampler, _built(lambda: BigGANDeep(BigGANConfig(resolution=int(ref.rpartition("-")[2])))))
+    if ref in BUILT_IN["sampler"] and (published := _published(ref)) is not None:
+        return cast(Sampler, published)
     return cast(Sampler, _outline(ref, "sampler", load_sampler))
 
 
@@ -221,31 +217,19 @@ def _outline(ref: str, kind: Any, load: Callable[[str], Any]) -> Any:
     table = entries(kind)
     if ref in table and table[ref].load:
         return _on_meta(load(ref))  # without weights, or a plug-in
-    if kind == "sampler" and ref in BUILT_IN["sampler"] and table[ref].source == "yours":
-        return _built(lambda: _paper_sampler(ref))
     return outline_component(component_path(ref, kind), kind=kind, name=ref if ref in table else None)
 
 
-def _paper_sampler(name: str) -> Component:
-    """A sampler whose weights do not come with this program, with its published sizes."""
-    if name.startswith("stylegan2-"):
-        side = 1024 if name == "stylegan2-ffhq" else 256
-        return StyleGAN2(replace(config_f(side), name=name, licence=BUILT_IN["sampler"][name].licence))
-    if name == "r3gan-64":
-        return R3GAN(R3GANConfig(name=name, licence=BUILT_IN["sampler"][name].licence))
-    if name == "bigbigan-128":
-        return BigGANFamily(published_bigbigan(BUILT_IN["sampler"][name].licence))
-
-    classes = tuple(range(NUM_CLASSES))
-    if name == "learned-w-64":
-        return LearnedSampler(LearnedConfig(classes, name=name))
-    pixel = LearnedConfig(classes, "biggan", "pixel", z_dim=120, channels=64, shift=0.0, scale=1.0, name=name)
-    return LearnedSampler(pixel)
-
-
-def _built(make: Callable[[], Any]) -> Any:
-    with empty_weights():
-        return make().eval().requires_grad_(False)
+def _published(name: str) -> Component | None:
+    """The component called `name` with its published sizes, if it is one whose weights do not ship."""
+    for cls in all_architectures().values():
+        if name in cls.published:
+            licence = BUILT_IN["sampler"][name].licence
+            config = cls.published[name]
+            with empty_weights():
+                component = cls(config if licence == "unknown" else replace(config, licence=licence))
+            return component.eval().requires_grad_(False)
+    return None
 
 
 def _on_meta(part: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,6 +31,26 @@ class Encoder(Protocol):
     def makes(self) -> str: ...
 
     def __call__(self, picture: Tensor) -> Tensor: ...
+
+
+M = TypeVar("M", bound=Callable[..., Encoder])
+KNOWN: dict[str, Callable[..., Encoder]] = {}  # see `register_encoder`; `table` fills it
+
+
+def register_encoder(name: str) -> Callable[[M], M]:
+    """Class decorator of a frozen dataclass: configurations whose `basis` is `name` mean this encoder.
+
+    Raises ValueError if another one has that name.
+    """
+
+    def register(make: M) -> M:
+        other = KNOWN.setdefault(name, make)
+        if (other.__module__, other.__qualname__) != (make.__module__, make.__qualname__):
+            raise ValueError(f"the encoder {name} is defined by {other.__module__} and by {make.__module__}")
+        KNOWN[name] = make
+        return make
+
+    return register
 
 
 def check_levels(levels: int) -> None:

@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsbgan_infer.encoders.base import Basis, check_levels, pad_to_multiple
+from nsbgan_infer.encoders.base import Basis, check_levels, pad_to_multiple, register_encoder
 from nsbgan_infer.errors import UsageError
 
 PixelFilter = Literal["gaussian", "bilinear", "bicubic"]
 RADIUS = 6  # 13 taps
 
 
+@register_encoder("pixel")
 @dataclass(frozen=True)
 class PixelEncoder:
     """Shrink by 2^levels with one filter pass (not level by level). Raises UsageError for bad settings."""

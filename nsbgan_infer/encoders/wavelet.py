@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from nsbgan_infer.encoders.base import Basis, check_levels, pad_to_multiple
+from nsbgan_infer.encoders.base import Basis, check_levels, pad_to_multiple, register_encoder
 from nsbgan_infer.encoders.lifting import Boundary, check_boundary, dwt2, idwt2
 
 
@@ -28,6 +28,7 @@ class Pyramid:
     size: tuple[int, int]
 
 
+@register_encoder("wavelet")
 @dataclass(frozen=True)
 class WaveletEncoder:
     """bior2.2, `levels` halvings, border rule `boundary` (see `lifting`). Raises UsageError for bad settings.

@@ -58,18 +58,6 @@ class _WithConstants(nn.Module):
         return out
 
 
-class _Draw(nn.Module):
-    """A learned sampler from z on (the engines begin at its code)."""
-
-    def __init__(self, sampler: Any) -> None:
-        super().__init__()
-        self.sampler = sampler
-
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        out: Tensor = self.sampler.draw(z, y)
-        return out
-
-
 def export_pipeline(
     pipeline: NsbPipeline, folder: Path, *, truncation: float | None = None, batch: int = 1, check: bool = True
 ) -> list[Exported]:
@@ -139,17 +127,13 @@ def _sampler(pipeline: NsbPipeline, truncation: float | None, batch: int) -> tup
         mode=info.truncation_mode,
         truncates=info.truncates,
     )
-    graph = part_graph(sampler)
-    assert graph is not None  # part_graph refuses samplers that have none
-    inputs = graph.inputs(latents)
-    if sampler.arch == "learned":
-        return _Draw(sampler), {"z": latents.z, "y": inputs[1]}
-    given = dict(zip(graph.names, inputs, strict=True))
-    fixed = next((n for n in ("statistics", "truncation") if n in given), None)  # of one truncation
-    if fixed is None:
+    part_graph(sampler)  # refuses samplers that have none
+    graph = sampler.export_graph()
+    given = dict(zip(graph.names, graph.inputs(latents), strict=True))
+    if graph.fixed is None:
         return graph.module, given
-    place = graph.names.index(fixed)
-    return _WithConstants(graph.module, given.pop(fixed), place), given
+    place = graph.names.index(graph.fixed)
+    return _WithConstants(graph.module, given.pop(graph.fixed), place), given
 
 
 def _export(file: Path, part: str, module: nn.Module, inputs: dict[str, Tensor], run: Run | None) -> Exported:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from nsbgan_infer.engines.baked import BakedBigGAN
-from nsbgan_infer.engines.graph import Graph
 from nsbgan_infer.errors import WorkError, missing_extra
 from nsbgan_infer.samplers.biggan import BigGANDeep
+from nsbgan_infer.storage.architectures import Graph
 from nsbgan_infer.storage.components import Component, component_config, weights_sha256
 from nsbgan_infer.storage.files import write_bytes
 from nsbgan_infer.storage.hub import cache_dir

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.engines.graph import Graph
+from nsbgan_infer.storage.architectures import Graph
 
 T = TypeVar("T")
 

@@ -24,20 +24,6 @@ from nsbgan_infer.storage.files import sha256_of
 from nsbgan_infer.storage.shipped import manifest
 
 PAPER = "[not-so-big-GAN](https://arxiv.org/abs/2009.04433)"
-WHAT = {
-    "subband": "It stays at the low band's resolution: a residual network predicts the details of two wavelet levels, "
-    "and two inverse lifting steps enlarge the picture.",
-    "photo": "It stays at the small picture's resolution: a residual network predicts the sub-pixels that each pixel "
-    "hides, and adds them to the bicubic enlargement.",
-    "srresnet": "An SRResNet: residual blocks at the low band's resolution, then pixel shuffles.",
-    "rrdb": "ESRGAN's generator: residual dense blocks at the low resolution, then nearest-neighbour doublings, each "
-    "with a convolution.",
-    "unet-w": "Two UNets, one for each doubling, predict wavelet details from 32 x 32 patches.",
-    "unet-p": "Two UNets, one for each doubling, refine the enlarged picture.",
-    "biggan-deep": "BigGAN-deep, with its batch norms folded for a fixed truncation.",
-    "learned": "A generator that was trained at this small size, so that training and sampling are cheap.",
-    "stylegan2": "StyleGAN2, converted.",
-}
 TAKES = {
     "wavelet": "a gain-free wavelet low band",
     "gaussian": "a small picture made by a Gaussian filter (the paper's pixel encoder)",
@@ -133,7 +119,8 @@ def _what(subject: Subject) -> str:
         listed = [f"`{folder}` ({plain(component_facts(c)['name'])})" for folder, c in sorted(subject.parts.items())]
         parts = ", ".join(reversed(listed))
         return f"A pipeline of nsbgan_infer, after {PAPER}: {parts}; `model_index.json` says in which order."
-    facts = component_facts(subject.parts[""])
+    part = subject.parts[""]
+    facts = component_facts(part)
     entry = BUILT_IN[subject.kind].get(subject.name) if subject.facts else None
     named = f": {entry.summary}" if entry else ""
     if subject.kind == "decoder":
@@ -143,7 +130,7 @@ def _what(subject: Subject) -> str:
         kind = "ImageNet classes" if _named(subject) else "classes"
         count = f" of {facts['classes']} {kind}" if facts["classes"] else ""
         does = f"a sampler{named}. It draws {facts['resolution']} x {facts['resolution']} {emits}{count} from noise."
-    return f"For nsbgan_infer, after {PAPER}: {does} {WHAT.get(str(facts['arch']), '')}".rstrip()
+    return f"For nsbgan_infer, after {PAPER}: {does} {part.sentence}".rstrip()
 
 
 def _facts(subject: Subject) -> str:

@@ -11,20 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from nsbgan_infer.errors import CheckpointError
+from nsbgan_infer.storage.architectures import all_architectures
 from nsbgan_infer.storage.files import read_json
 from nsbgan_infer.storage.shipped import manifest
 
 # settings that say where and how a run ran, not what was trained
 WHERE = ("out", "device", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
 GIVEN = ("data", "start", "level1", "perceptual_file")  # paths that the command itself names
-# decoder -> what its adversarial stage is called
-SECOND = {
-    "resnet-w": "esrgan-w",
-    "resnet-p": "esrgan-p",
-    "subband-w": "subband-w-sharp",
-    "photo": "photo-sharp",
-    "rrdb": "rrdb-sharp",
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,7 @@ def read_run(folder: Path) -> RunRecord | None:
     if "level" in first:
         what = f"unet --arch {first.get('arch')} --level {first['level']}"
     elif "arch" in first:
-        what = f"decoder --arch {SECOND.get(first['arch'], first['arch']) if second else first['arch']}"
+        what = f"decoder --arch {_second(first['arch']) if second else first['arch']}"
     else:
         what = f"sampler --form {first.get('form', 'lean')}"
     options = [("data", n) for n in names]
@@ -60,6 +53,12 @@ def read_run(folder: Path) -> RunRecord | None:
     words = " ".join(f"--{k} {shlex.quote(v)}" for k, v in options)
     command = f"nsbgan train {what} {words} --config settings.toml --out RUN"
     return RunRecord(names, command, "\n".join(_toml(settings)), read_log(folder / "log.jsonl"))
+
+
+def _second(name: str) -> str:
+    """What the adversarial stage makes of the decoder `name`."""
+    rows = [row for cls in all_architectures().values() for row in cls.trained]
+    return next((row.second for row in rows if row.name == name and row.second), name)
 
 
 def read_log(file: Path) -> dict[str, Any]:

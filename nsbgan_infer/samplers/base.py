@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.latents import Latents, TruncatedSpace, TruncationMode
 from nsbgan_infer.reductions import Reduction, reduction
+from nsbgan_infer.storage.architectures import Graph
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,27 @@ class SamplerInfo:
     def reduction(self) -> Reduction:
         """What a sample is. Raises UnknownNameError if there is no such reduction."""
         return reduction(self.makes)
+
+
+class _Tensors(nn.Module):
+    """`forward_tensors` of a sampler as a module of its own, which takes the tensors in the order of `names`."""
+
+    def __init__(self, sampler: Any, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.sampler, self.names = sampler, names
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        sample: Tensor = self.sampler.forward_tensors(**dict(zip(self.names, tensors, strict=True)))
+        return sample
+
+
+def graph_of(sampler: Any, *names: str, fixed: str | None = None) -> Graph:
+    """The graph of a sampler that takes its latents apart.
+
+    `graph_inputs(latents)` makes a dictionary of the tensors called `names`, `forward_tensors(**tensors)` does the
+    work on them; `fixed` is the one that belongs to a truncation.
+    """
+    return Graph(_Tensors(sampler, names), names, lambda latents: tuple(sampler.graph_inputs(latents).values()), fixed)
 
 
 class Sampler(Protocol):

@@ -13,14 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsbgan_infer.latents import Latents, check_truncation
-from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.samplers.base import SamplerInfo, graph_of
+from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 CACHED_TRUNCATIONS = 64
 
@@ -91,6 +92,7 @@ class BigGANConfig:
         return tuple(c for _, i, _ in self.layers for c in (i * ch, *(i * ch // 4,) * 3))
 
 
+@architecture
 class BigGANDeep(Component):
     """The folded generator; see the module's docstring for shapes and ranges.
 
@@ -101,6 +103,9 @@ class BigGANDeep(Component):
     kind = "sampler"
     arch = "biggan-deep"
     Config = BigGANConfig
+    tiny = BigGANConfig(resolution=128, channel_width=8)
+    sentence = "BigGAN-deep, with its batch norms folded for a fixed truncation."
+    published: ClassVar[dict[str, BigGANConfig]] = {f"biggan-deep-{side}": BigGANConfig(side) for side in LAYERS}
     config: BigGANConfig
 
     def __init__(self, config: BigGANConfig) -> None:
@@ -125,11 +130,20 @@ class BigGANDeep(Component):
 
     def forward(self, latents: Latents) -> Tensor:
         """Latents of batch B -> (B, 3, R, R), RGB, [0, 1]. Raises UsageError for a truncation outside (0, 1]."""
+        return self.forward_tensors(**self.graph_inputs(latents))
+
+    def graph(self) -> Graph:
+        """See `graph_of`."""
+        return graph_of(self, "z", "y", "statistics", fixed="statistics")
+
+    def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
+        """The tensors that `forward_tensors` takes, by name."""
         like = self.to_rgb.weight
-        statistics = self.statistics.at(latents.truncation, self.config)
-        return self.forward_tensors(
-            latents.z.to(like.device, like.dtype), latents.y.to(like.device, like.dtype), statistics
-        )
+        return {
+            "z": latents.z.to(like.device, like.dtype),
+            "y": latents.y.to(like.device, like.dtype),
+            "statistics": self.statistics.at(latents.truncation, self.config),
+        }
 
     def forward_tensors(self, z: Tensor, y: Tensor, statistics: Tensor) -> Tensor:
         """z (B, z_dim), y (B, num_classes), statistics (2, C) as `self.statistics.at` gives them -> (B, 3, R, R)."""

@@ -22,6 +22,7 @@ from nsbgan_infer.samplers.biggan_release import LICENCE, SETTINGS, WEIGHTS
 from nsbgan_infer.storage.checkpoints import read_checkpoint
 from nsbgan_infer.storage.components import check_tensors, save_component
 from nsbgan_infer.storage.files import read_json, sha256_of
+from nsbgan_infer.storage.layouts import Layout, has, offer
 
 SELF_CHECK = (0.5, 0.405)  # truncations of the two latents: on the grid of statistics, and between two of its rows
 SELF_CHECK_LIMIT = 1e-3  # in the wheel's range of -1 to 1; rounding alone gives 1e-5, a slip 0.1 and more
@@ -231,3 +232,13 @@ def _block_names(config: BigGANConfig) -> Iterator[tuple[str, tuple[bool, int, i
 
 def _attention_name(config: BigGANConfig) -> str:
     return f"generator.layers.{config.attention_position}"
+
+
+offer(
+    Layout(
+        "biggan",
+        "pytorch-pretrained-biggan's files",
+        has("embeddings.weight", "generator.gen_z.weight_orig"),
+        convert=convert_biggan,
+    )
+)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.latents import Latents
-from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.samplers.base import SamplerInfo, graph_of
 from nsbgan_infer.samplers.biggan import Attention, norm_relu
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 Split = Literal["parts", "whole", "start"]
 Skip = Literal["mixed", "cut"]
@@ -111,17 +111,21 @@ class BigGANFamilyConfig:
         return self.widths[block : block + 2]
 
 
-def published_bigbigan(licence: str = "unknown") -> BigGANFamilyConfig:
+def published_bigbigan() -> BigGANFamilyConfig:
     """The sizes of the published BigBiGAN generator at 128 x 128."""
-    return BigGANFamilyConfig(class_dim=0, num_classes=0, name="bigbigan-128", licence=licence)
+    return BigGANFamilyConfig(class_dim=0, num_classes=0, name="bigbigan-128")
 
 
+@architecture
 class BigGANFamily(Component):
     """The folded generator: see the module's docstring. fp32 or bf16, on any device."""
 
     kind = "sampler"
     arch = "biggan-family"
     Config = BigGANFamilyConfig
+    tiny = BigGANFamilyConfig((8,) * 6, enlarging=(0, 1, 2, 3, 4), attention=(3,), z_dim=12)
+    sentence = "BigGAN as other programs train it, converted, with its norms folded."
+    published: ClassVar[dict[str, BigGANFamilyConfig]] = {"bigbigan-128": published_bigbigan()}
     config: BigGANFamilyConfig
     final_gain: Tensor
     final_shift: Tensor
@@ -158,6 +162,10 @@ class BigGANFamily(Component):
     def forward(self, latents: Latents) -> Tensor:
         """Latents of batch B -> (B, 3, R, R), RGB, [0, 1]."""
         return self.forward_tensors(*self.graph_inputs(latents).values())
+
+    def graph(self) -> Graph:
+        """See `graph_of`."""
+        return graph_of(self, "z", *(("y",) if self.config.num_classes else ()))
 
     def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
         """The tensors that `forward_tensors` takes, by name: z (B, z_dim) and, with classes, y (B, num_classes)."""

@@ -22,6 +22,7 @@ from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.samplers.biggan_checkpoint import upsampling_weight
 from nsbgan_infer.samplers.biggan_family import BigGANFamily, BigGANFamilyConfig, Split
 from nsbgan_infer.storage.components import check_tensors, empty_weights
+from nsbgan_infer.storage.layouts import Layout, offer
 
 FINAL_EPS = 1e-5  # of BigGAN-PyTorch's last norm, whatever the others have
 BOOKKEEPING = re.compile(r"\.(sv\d+|u\d+|num_batches_tracked|accumulation_counter|weight_u|weight_v)$")
@@ -290,3 +291,13 @@ class _Reader:
         if extra:
             listed = ", ".join(extra[:5])
             raise CheckpointError(f"The BigGAN checkpoint holds tensors that no known variant has: {listed}.")
+
+
+offer(
+    Layout(
+        "biggan-family",
+        "BigGAN and BigGAN-deep of BigGAN-PyTorch and StudioGAN, BigBiGAN's generator",
+        lambda checkpoint: is_biggan_pytorch(checkpoint.tensors) or is_studiogan(checkpoint.tensors),
+        lambda checkpoint, name, licence: from_peer_state(checkpoint.tensors, name=name, licence=licence),
+    )
+)

@@ -8,7 +8,7 @@ arXiv:2109.05070, which conditions on stored instances too).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -19,10 +19,10 @@ from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.reductions import OF_BASIS
-from nsbgan_infer.samplers.base import SamplerInfo
+from nsbgan_infer.samplers.base import SamplerInfo, graph_of
 from nsbgan_infer.samplers.lean import LeanGenerator
 from nsbgan_infer.samplers.resnets import OUTPUTS, ResNetGenerator
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 Form = Literal["lean", "biggan", "biggan-deep"]
 SHARPNESS = 24.0  # of the choice among stored codes: two to four of them share most of the weight
@@ -77,12 +77,24 @@ class LearnedConfig:
             raise ValueError("scale must be above 0")
 
 
+PAPER_W = LearnedConfig(tuple(range(NUM_CLASSES)), name="learned-w-64")
+PAPER_P = replace(
+    PAPER_W, form="biggan", basis="pixel", z_dim=120, channels=64, shift=0.0, scale=1.0, name="learned-p-64"
+)
+
+
+@architecture
 class LearnedSampler(Component):
     """A generator with its normalisation undone: what leaves is gain-free, nominally [0, 1], unclamped."""
 
     kind: ClassVar[str] = "sampler"
     arch: ClassVar[str] = "learned"
     Config = LearnedConfig
+    tiny = LearnedConfig(
+        (1, 207), "lean", resolution=16, z_dim=8, code_dim=4, choice_dim=4, centres=3, class_dim=4, widths=(8,) * 3
+    )
+    sentence = "A generator that was trained at this small size, so that training and sampling are cheap."
+    published: ClassVar[dict[str, LearnedConfig]] = {"learned-w-64": PAPER_W, "learned-p-64": PAPER_P}  # table 1
 
     def __init__(self, config: LearnedConfig) -> None:
         super().__init__(config)
@@ -111,6 +123,24 @@ class LearnedSampler(Component):
         """`Latents` of batch B -> (B, 3, resolution, resolution). Weights of foreign classes in `y` are ignored."""
         return self.draw(latents.z, latents.y[:, list(self.config.classes)])
 
+    def graph(self) -> Graph:
+        """See `graph_of`. The prior is not part of it: it is small, and stays in fp32 torch."""
+        return graph_of(self, "code", "y")
+
+    def export_graph(self) -> Graph:
+        """From z on, prior included."""
+        return Graph(_Draw(self), ("z", "y"), lambda latents: (latents.z, latents.y[:, list(self.config.classes)]))
+
+    def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
+        """The tensors that `forward_tensors` takes, by name."""
+        dtype = self.embed.weight.dtype
+        z, y = latents.z.to(dtype), latents.y[:, list(self.config.classes)].to(dtype)
+        return {"code": self.prior(z, y) if self.config.form == "lean" else z, "y": y}
+
+    def forward_tensors(self, code: Tensor, y: Tensor) -> Tensor:
+        """What `draw_code` does."""
+        return self.draw_code(code, y)
+
     def draw(self, z: Tensor, weights: Tensor) -> Tensor:
         """`z` (B, z_dim) and weights over this sampler's own classes (B, len(classes)) -> sample."""
         dtype = self.embed.weight.dtype
@@ -121,6 +151,17 @@ class LearnedSampler(Component):
     def draw_code(self, code: Tensor, weights: Tensor) -> Tensor:
         """What `draw` does once the code is known: for lean (B, code_dim), for the BigGANs z itself."""
         return denormalised(self.generator(code, self.embed(weights)), self.config)
+
+
+class _Draw(nn.Module):
+    """`LearnedSampler.draw` as a module."""
+
+    def __init__(self, sampler: LearnedSampler) -> None:
+        super().__init__()
+        self.sampler = sampler
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.sampler.draw(z, y)
 
 
 class CodePrior(nn.Module):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.latents import Latents
-from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.components import Component, check_tensors, empty_weights
+from nsbgan_infer.samplers.base import SamplerInfo, graph_of
+from nsbgan_infer.storage.architectures import Component, Graph, architecture
+from nsbgan_infer.storage.components import check_tensors, empty_weights
+from nsbgan_infer.storage.layouts import Layout, offer
 
 SLOPE = 0.2  # of the leaky ReLU, whose gain is 1
 LARGEST = 8192
@@ -73,12 +76,16 @@ class R3GANConfig:
         return 4 << (len(self.widths) - 1)
 
 
+@architecture
 class R3GAN(Component):
     """The generator: see the module's docstring. fp32 or bf16, on any device."""
 
     kind = "sampler"
     arch = "r3gan"
     Config = R3GANConfig
+    tiny = R3GANConfig((4,) * 5, (8,) * 5, (2,) * 5, (1,) * 5, z_dim=4, class_dim=4)
+    sentence = "R3GAN, converted."
+    published: ClassVar[dict[str, R3GANConfig]] = {"r3gan-64": R3GANConfig(name="r3gan-64")}
     config: R3GANConfig
 
     def __init__(self, config: R3GANConfig) -> None:
@@ -113,6 +120,10 @@ class R3GAN(Component):
     def forward(self, latents: Latents) -> Tensor:
         """Latents of batch B -> (B, 3, R, R), RGB, nominally [0, 1], unclamped."""
         return self.forward_tensors(*self.graph_inputs(latents).values())
+
+    def graph(self) -> Graph:
+        """See `graph_of`."""
+        return graph_of(self, "z", *(("y",) if self.config.num_classes else ()))
 
     def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
         """The tensors that `forward_tensors` takes, by name: z (B, z_dim) and, with classes, y (B, num_classes)."""
@@ -247,3 +258,13 @@ def _check_filter(name: str, kernel: Tensor) -> None:
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     if kernel.shape != (4, 4) or not torch.allclose(kernel.float(), torch.outer(taps, taps), atol=1e-5):
         raise CheckpointError(f"{name} is not the filter [1, 3, 3, 1]: this variant of R3GAN is not supported.")
+
+
+offer(
+    Layout(
+        "r3gan",
+        "R3GAN's network-snapshot-*.pkl",
+        lambda checkpoint: is_r3gan(checkpoint.tensors),
+        lambda checkpoint, name, licence: from_peer_state(checkpoint.tensors, name=name, licence=licence),
+    )
+)

@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import Latents
-from nsbgan_infer.samplers.base import SamplerInfo
-from nsbgan_infer.storage.components import Component
+from nsbgan_infer.samplers.base import SamplerInfo, graph_of
+from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 SQRT2, SQRT_HALF = math.sqrt(2), math.sqrt(0.5)
 EPS = 1e-8
@@ -167,12 +167,19 @@ class ToRGB(nn.Module):
         return rgb if below is None else rgb + _enlarge(below)
 
 
+@architecture
 class StyleGAN2(Component):
     """The sampler: see the module's docstring. fp32 or bf16; styles are demodulated in fp32 either way."""
 
     kind = "sampler"
     arch = "stylegan2"
     Config = StyleGAN2Config
+    tiny = StyleGAN2Config(channels=(4, 4), style_dim=4, mapping_layers=1)
+    sentence = "StyleGAN2, converted."
+    published: ClassVar[dict[str, StyleGAN2Config]] = {
+        name: replace(config_f(side), name=name)
+        for name, side in (("stylegan2-256", 256), ("stylegan2-ffhq", 1024), ("stylegan2-ffhq-256", 256))
+    }
     config: StyleGAN2Config
     latent_avg: Tensor
 
@@ -217,6 +224,12 @@ class StyleGAN2(Component):
     def forward(self, latents: Latents) -> Tensor:
         """Latents of B images -> (B, 3, R, R) in [0, 1] nominally."""
         return self.forward_tensors(**self.graph_inputs(latents))
+
+    def graph(self) -> Graph:
+        """See `graph_of`."""
+        return graph_of(
+            self, "z", *(("y",) if self.config.num_classes else ()), "truncation", "noise", fixed="truncation"
+        )
 
     def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
         """The tensors that `forward_tensors` takes, by name: z (B, z_dim), with classes y (B, num_classes), truncation

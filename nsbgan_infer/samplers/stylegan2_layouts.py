@@ -19,7 +19,9 @@ from torch import Tensor
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.samplers.stylegan2 import SQRT_HALF, Architecture, StyleGAN2, StyleGAN2Config
+from nsbgan_infer.storage.checkpoints import Checkpoint, is_plain_tensor
 from nsbgan_infer.storage.components import check_tensors, empty_weights
+from nsbgan_infer.storage.layouts import Layout, has, offer
 from nsbgan_infer.storage.torch_files import module_attributes
 
 MAPPING_RATE = 0.01  # the mapping network's learning-rate multiplier, which scales its stored weights
@@ -242,3 +244,25 @@ def _check_kernels(tensors: Mapping[str, Tensor], total: float) -> None:
             kernel.shape != (4, 4) or not torch.allclose(kernel.float(), usual, atol=1e-4)
         ):
             raise CheckpointError(f"{name} is not the filter [1, 3, 3, 1]: this variant of StyleGAN2 is not supported.")
+
+
+def _of_rosinality(checkpoint: Checkpoint, _name: str, licence: str) -> StyleGAN2:
+    average = checkpoint.beside.get("latent_avg")
+    if average is not None and not (isinstance(average, Tensor) and is_plain_tensor(average)):
+        raise CheckpointError("latent_avg of the StyleGAN2 checkpoint is no ordinary tensor.")
+    return from_public_layout(checkpoint.tensors, average, licence=licence)
+
+
+def _of_ada(checkpoint: Checkpoint, _name: str, licence: str) -> StyleGAN2:
+    return from_ada_state(checkpoint.tensors, checkpoint.beside.get("module"), licence=licence)
+
+
+offer(Layout("stylegan2", "rosinality's StyleGAN2", has("style.1.weight", "input.input"), _of_rosinality))
+offer(
+    Layout(
+        "stylegan2-ada",
+        "StyleGAN2-ADA's network-snapshot-*.pkl",
+        has("synthesis.b4.const", "mapping.fc0.weight"),
+        _of_ada,
+    )
+)

@@ -14,59 +14,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nsbgan_infer.errors import CheckpointError, UsageError, WorkError, unknown_name
+from nsbgan_infer.storage.architectures import C, find_architecture
+from nsbgan_infer.storage.architectures import Component as Component  # what users of this module handle
 from nsbgan_infer.storage.files import atomic_path, read_json, sha256_of, writable_folder, write_json
 from nsbgan_infer.storage.typed import MisfitError, fit
 
-ARCHITECTURES = {
-    "srresnet": "nsbgan_infer.decoders.srresnet:SRResNet",
-    "subband": "nsbgan_infer.decoders.subband:SubbandDecoder",
-    "rrdb": "nsbgan_infer.decoders.rrdb:RRDB",
-    "photo": "nsbgan_infer.decoders.photo:PhotoDecoder",
-    "unet-w": "nsbgan_infer.decoders.unet_w:UNetW",
-    "unet-p": "nsbgan_infer.decoders.unet_p:UNetP",
-    "biggan-deep": "nsbgan_infer.samplers.biggan:BigGANDeep",
-    "biggan-family": "nsbgan_infer.samplers.biggan_family:BigGANFamily",
-    "learned": "nsbgan_infer.samplers.learned:LearnedSampler",
-    "r3gan": "nsbgan_infer.samplers.r3gan:R3GAN",
-    "stylegan2": "nsbgan_infer.samplers.stylegan2:StyleGAN2",
-}
 HEADER_LIMIT = 16 << 20
 INTEGER_LIMIT = 1 << 14  # widths and counts in configurations stay far below; a hostile one must not build for hours
 CONFIG_KEY = "nsbgan_config"
 FLOATS = ("F64", "F32", "F16", "BF16")
 INTEGERS = ("I64", "I32", "I16", "I8", "U8", "BOOL")
-
-
-class Component(nn.Module):
-    """A network with a frozen dataclass as its configuration.
-
-    Subclasses set `kind` (sampler | decoder), `arch` (a key of ARCHITECTURES) and `Config`, take one argument, the
-    configuration, and must be constructible under `torch.device("meta")`: every tensor that matters is a parameter or
-    a persistent buffer, so that loading fills all of them.
-    """
-
-    kind: ClassVar[str]
-    arch: ClassVar[str]
-    Config: ClassVar[type[Any]]
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config = config
-        self.weights_file: Path | None = None  # set by load_component
-
-
-C = TypeVar("C", bound=Component)
 
 
 def component_config(component: Component) -> dict[str, Any]:
@@ -82,10 +49,7 @@ def build_component(config: Mapping[str, Any], *, where: str = "config") -> Comp
     rest = dict(config)
     rest.pop("kind", None)
     arch = str(rest.pop("arch", None))
-    if arch not in ARCHITECTURES:
-        raise unknown_name("architecture", arch, ARCHITECTURES)
-    module, _, name = ARCHITECTURES[arch].partition(":")
-    cls: type[Component] = getattr(import_module(module), name)
+    cls = find_architecture(arch)
     settings = parse_config(cls.Config, rest, where=where)
     try:
         return cls(settings)
@@ -227,6 +191,18 @@ def read_header(file: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise CheckpointError(f"{file} is damaged (its header is no table): fetch or save it again.")
     return header
+
+
+def fill_component(component: C, tensors: Mapping[str, Tensor], *, label: str) -> C:
+    """Fill a component built on "meta" with `tensors`, in eval mode, without gradients.
+
+    Raises CheckpointError with the names and shapes in which the two differ.
+    """
+    wanted = component.state_dict()
+    check_tensors({k: {"shape": list(v.shape)} for k, v in tensors.items()}, wanted, label=label)
+    own = {k: v.to(wanted[k].dtype).contiguous() for k, v in tensors.items()}
+    component.load_state_dict(own, strict=True, assign=True)
+    return component.eval().requires_grad_(False)
 
 
 def check_tensors(header: Mapping[str, Any], wanted: Mapping[str, Tensor], *, label: str) -> None:

@@ -232,6 +232,12 @@ class TestPlugins:
         value = run_json("plugins", "check", "bicubic")
         assert value["ok"] and len(value["checks"]) >= 10
 
+    def test_parts_of_the_other_kinds(self, run_json: JsonRun, tmp_path: Path) -> None:
+        save_component(tiny_sampler(), tmp_path / "sampler")
+        for kind, ref in (("encoder", "wavelet"), ("sampler", str(tmp_path / "sampler"))):
+            value = run_json("plugins", "check", ref)
+            assert value[kind] == ref and value["ok"] and len(value["checks"]) >= 7
+
     def test_a_decoder_that_breaks_them(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         from nsbgan_infer import registry
 

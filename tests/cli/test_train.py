@@ -11,7 +11,9 @@ import pytest
 from command import Run
 from photo_file import photo
 
+from nsbgan_infer.cli.train import ARCHS, STARTED_FROM
 from nsbgan_infer.images import read_recipe
+from nsbgan_infer.storage.architectures import all_architectures
 
 COVERS = ["cli.data"]
 
@@ -89,3 +91,10 @@ def test_a_sampler_from_pictures_to_pictures(run: Run, run_json: JsonRun) -> Non
     assert value["kind"] == "sampler"
     run("generate", "--preset", "embedded", "--sampler", "run", "--decoder", "iwt", "-c", "207", "--res", "256")
     assert read_recipe(Path("out/207_golden-retriever_seed0.png")).sampler == "run"
+
+
+def test_the_command_offers_what_architectures_say_can_be_trained() -> None:
+    """The list stands in the command because `--help` must not import torch."""
+    rows = [row for cls in all_architectures().values() for row in cls.trained]
+    assert {row.second: row.name for row in rows if row.second} == STARTED_FROM
+    assert sorted(ARCHS) == sorted([*(row.name for row in rows), *STARTED_FROM])

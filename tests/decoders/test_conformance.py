@@ -19,6 +19,7 @@ from nsbgan_infer.decoders.unet_p import UNetP, UNetPConfig
 from nsbgan_infer.decoders.unet_w import UNetW, UNetWConfig
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.registry import BUILT_IN, load_decoder
+from nsbgan_infer.storage.architectures import all_architectures
 
 COVERS = ["decoders.base"]
 
@@ -57,6 +58,19 @@ def test_whatever_is_registered_conforms(name: str) -> None:
     except CheckpointError as error:
         pytest.skip(str(error))
     assert failures(decoder) == {}
+
+
+UNTRAINED = {"range", "colours", "registration"}  # what random weights cannot keep
+
+
+@pytest.mark.parametrize("arch", [a for a, cls in all_architectures().items() if cls.kind == "decoder"])
+def test_whatever_architecture_is_registered_conforms(arch: str) -> None:
+    """Shapes, types, determinism and tiles are the network's own, whatever its weights."""
+    cls = all_architectures()[arch]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        decoder = cls(cls.tiny).eval().requires_grad_(False)
+    assert failures(decoder).keys() <= UNTRAINED
 
 
 @pytest.mark.parametrize("model", [UNetW(UNetWConfig(width=4)), UNetP(UNetPConfig(width=2))], ids=["w", "p"])

@@ -19,6 +19,7 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.degradations.world import degradation
 from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import UsageError, unknown_name
+from nsbgan_infer.storage.architectures import all_architectures
 from nsbgan_infer.storage.components import Component, build_component, load_component, save_component
 from nsbgan_infer.training.decoders.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.decoders.pairs import MARGIN, DegradedBatches, Pairs, ReducedBatches
@@ -31,16 +32,11 @@ from nsbgan_infer.training.sheet import write_sheet
 
 SHEET_PICTURES = 8
 
-# name -> configuration of the network (`build_component`)
+# name -> configuration of the network (`build_component`), as the architectures offer them
 NETWORKS: dict[str, dict[str, Any]] = {
-    # 0.75 and 2.5 are the paper's (3, 10) for a gain-free low band (spec 8, row 5)
-    "resnet-w": {"arch": "srresnet", "name": "resnet-w", "basis": "wavelet", "shift": 0.75, "divisor": 2.5},
-    "resnet-p": {"arch": "srresnet", "name": "resnet-p", "basis": "pixel"},
-    "subband-w": {"arch": "subband", "name": "subband-w", "blocks": 16, "channels": 64},
-    "subband-w-fast": {"arch": "subband", "name": "subband-w-fast", "blocks": 8, "channels": 48},
-    "rrdb": {"arch": "rrdb", "name": "rrdb"},
-    "photo": {"arch": "photo", "name": "photo", "blocks": 16, "channels": 64},
-    "photo-fast": {"arch": "photo", "name": "photo-fast", "blocks": 8, "channels": 48},
+    row.name: {"arch": arch, "name": row.name, **row.config}
+    for arch, cls in all_architectures().items()
+    for row in cls.trained
 }
 
 

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nsbgan_infer.datasets import ImageSource, centre_square, to_tensor
-from nsbgan_infer.encoders import Encoder, encoder_config, make_encoder
+from nsbgan_infer.encoders import Encoder, encoder_config
 from nsbgan_infer.errors import CheckpointError, ImageFileError, NsbError, UsageError
+from nsbgan_infer.registry import load_encoder
 from nsbgan_infer.storage.files import atomic_path, read_json, writable_folder, write_json
 
 FORMAT = "nsbgan low bands 1"
@@ -153,7 +154,7 @@ def open_lowbands(folder: Path) -> LowBandSet:
         low = np.load(folder / "low.npy", mmap_mode="r", allow_pickle=False)
         labels = torch.tensor(index["labels"], dtype=torch.int64)
         classes = tuple(int(c) for c in index["classes"])
-        encoder = make_encoder(index["encoder"])
+        encoder = load_encoder(index["encoder"])
         numbers: dict[str, Any] = {k: float(index[k]) for k in ("minimum", "maximum", "mean", "std")}
         whole = low.ndim == 5 and low.dtype == np.float16 and len(low) == len(labels) == index["count"]
         if not whole or not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):

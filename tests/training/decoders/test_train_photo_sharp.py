@@ -84,7 +84,7 @@ def test_what_is_enlarged_is_degraded_and_what_is_compared_is_not(photos: Path, 
     settings = second(photos, tmp_path, "photo", photo).decoder
     found = {}
     for name, changes in (("degraded", {}), ("plain", {"degrade": ()}), ("clean", {"clean": 1.0})):
-        task = DecoderTask(replace(settings, **changes), make_accelerator("cpu"))  # type: ignore[arg-type]
+        task = DecoderTask(replace(settings, **changes), make_accelerator("cpu"))
         assert isinstance(task.pairs, ReducedBatches if name == "plain" else DegradedBatches)
         found[name] = task.pairs(0)
     assert torch.equal(found["clean"].picture, found["degraded"].picture)
@@ -94,7 +94,7 @@ def test_what_is_enlarged_is_degraded_and_what_is_compared_is_not(photos: Path, 
 def test_the_l1_stage_learns_from_degraded_windows_too(photos: Path, photo: Path, tmp_path: Path) -> None:
     trained = first(photos, tmp_path, "photo", 40, start=str(photo), degrade=["camera"], lr=3e-3)
     losses = [line["loss"] for line in log(tmp_path)]
-    assert sum(losses[-10:]) < 0.97 * sum(losses[:10]) and trained.info.reads == "bicubic"  # type: ignore[union-attr]
+    assert sum(losses[-10:]) < 0.97 * sum(losses[:10]) and trained.info.reads == "bicubic"
 
 
 def test_degraded_windows_are_for_decoders_of_ordinary_pictures(photos: Path, tmp_path: Path) -> None:
