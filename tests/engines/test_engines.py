@@ -16,7 +16,7 @@ from nsbgan_infer.datasets import open_source, to_tensor
 from nsbgan_infer.decoders.interpolate import make_bicubic
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.encoders.reduce import make_reducer
-from nsbgan_infer.engines import ENGINES, pick_engine, with_engine
+from nsbgan_infer.engines import ENGINES, pick_engine, place, place_part, with_engine
 from nsbgan_infer.engines.baked import BakedBigGAN
 from nsbgan_infer.engines.graph import part_graph
 from nsbgan_infer.engines.openvino import Network
@@ -237,3 +237,19 @@ def test_auto_picks_by_device_installation_and_number_of_images(monkeypatch: pyt
         pick_engine("tensorrt", CPU, 1)
     with pytest.raises(UsageError, match="runs on the CPU"):
         pick_engine("openvino", cuda, 1)
+
+
+def test_placing_settles_device_dtype_and_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nsbgan_infer.engines.find_spec", lambda _name: None)  # as where OpenVINO is not installed
+    pipeline = tiny_pipeline()
+    assert place(pipeline, "auto", device=CPU, images=1000) is pipeline
+    assert (pipeline.engine, pipeline.dtype) == ("eager", torch.float32)
+    assert place(pipeline, "eager", dtype="bf16").dtype == torch.bfloat16
+    assert place(pipeline, "eager").dtype == torch.bfloat16  # as it is
+    decoder = tiny_decoder()
+    assert place_part(decoder, "auto", CPU, torch.bfloat16) is decoder
+    assert next(decoder.parameters()).dtype == torch.bfloat16
+    iwt = make_bicubic()
+    assert place_part(iwt, "openvino", CPU, torch.float32) is iwt  # it has no network
+    with pytest.raises(UsageError, match="runs on the CPU"):
+        place_part(decoder, "openvino", torch.device("cuda"), torch.float32)

@@ -23,7 +23,7 @@ from nsbgan_infer.training.decoders.l1 import (
     make_network,
     open_pairs,
     save_decoder,
-    write_rows,
+    write_pairs,
 )
 from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
 from nsbgan_infer.training.decoders.perceptual import PerceptualName, make_perceptual
@@ -150,7 +150,7 @@ class AdversarialTask:
         """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
         save_decoder(self.network, self.ema, folder)
         if sheet:
-            write_rows(load_component(folder), self.pairs, folder, step)
+            write_pairs(load_component(folder), self.pairs, folder, step)
 
 
 def moved(shift: int, step: int, *pictures: Tensor) -> list[Tensor]:

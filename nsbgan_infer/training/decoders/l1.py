@@ -183,7 +183,7 @@ class DecoderTask:
         """The decoder as it would ship now, and a sheet of low band, decoded picture and truth."""
         save_decoder(self.network, self.ema, folder)
         if sheet:
-            write_rows(load_component(folder), self.pairs, folder, step)
+            write_pairs(load_component(folder), self.pairs, folder, step)
 
 
 def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
@@ -197,7 +197,7 @@ def save_decoder(network: Component, ema: Ema | None, folder: Path) -> None:
 
 
 @torch.no_grad()
-def write_rows(network: Component, pairs: Pairs, folder: Path, step: int) -> None:
+def write_pairs(network: Component, pairs: Pairs, folder: Path, step: int) -> None:
     """The sheet of `step`: enlarged low band, decoded picture and truth of eight windows, always the same ones."""
     first = [pairs(i) for i in range(-(-SHEET_PICTURES // pairs.batch))]
     low_band, picture = (torch.cat(parts)[:SHEET_PICTURES] for parts in zip(*first, strict=True))
