@@ -23,7 +23,7 @@ from nsbgan_infer.storage import stored
 from nsbgan_infer.storage.stored import Stub
 from nsbgan_infer.storage.torch_files import module_attributes, module_tensors, open_tensor, read_torch_file
 
-COVERS = ["storage.pickles"]
+COVERS = ["storage.stored", "storage.pickles"]
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.inner.bias": torch.ones(4), "a.steps": torch.tensor(7)}
 
