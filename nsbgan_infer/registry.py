@@ -254,7 +254,7 @@ def _register_encoder(name: str, made: Any) -> None:
     all_encoders()  # theirs come first
     if not isinstance(made, type) or not is_dataclass(made):
         raise TypeError("an encoder's entry point names a frozen dataclass, whose fields are its settings")
-    register_encoder(name)(made)
+    register_encoder(name)(cast(Any, made))
 
 
 def kind_of(ref: str) -> Kind:
