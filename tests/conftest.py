@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from pathlib import Path
 
+import hypothesis
 import pytest
-import torch
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -16,17 +15,9 @@ LOOPBACK = ("127.", "localhost", "::1")
 
 
 def pytest_configure() -> None:
-    """Declare the operator schemas that torchvision's import expects beside a CPU-only torch build."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for schema in (
-        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
-        "int sampling_ratio, bool aligned) -> Tensor",
-    ):
-        with contextlib.suppress(RuntimeError):  # a complete torchvision has declared it
-            library.define(schema)
-    pytest.torchvision_library = library  # type: ignore[attr-defined]  # kept alive
+    """Property tests have no deadline: none of them is about time, and machines are busy."""
+    hypothesis.settings.register_profile("no deadline", deadline=None)
+    hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -108,14 +108,14 @@ def with_engine_part(part: Part, engine: EngineName, dtype: torch.dtype) -> Part
     from nsbgan_infer.engines.graph import Engined, part_graph
 
     if engine == "eager":
-        from nsbgan_infer.engines.torch import channels_last
+        from nsbgan_infer.engines.eager import channels_last
 
         return channels_last(part)
     graph = part_graph(part)
     if graph is None:
         return part
     if engine == "compile":
-        from nsbgan_infer.engines.torch import compiled
+        from nsbgan_infer.engines.eager import compiled
 
         return cast("Part", Engined(part, graph, compiled(graph)))
     from nsbgan_infer.engines.openvino import BigGANNetworks, Network

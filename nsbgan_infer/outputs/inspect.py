@@ -21,6 +21,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
     Raises ImageFileError or CheckpointError with the next step.
 
+    >>> from PIL import Image
     >>> from nsbgan_infer.images import save_image
     >>> save_image(Image.new("RGB", (8, 8)), Path("plain.png"))
     >>> found = inspect("plain.png")

@@ -70,7 +70,7 @@ def test_the_report_has_every_ratio_and_row_and_adds_up() -> None:
         "nsb512",
         "photo40x30",
     }
-    assert {d for p, d in rows if p == "photo40x30"} == {"subband-w", "compact"}
+    assert {d for p, d in rows if p == "photo40x30"} == {"photo", "compact"}
     assert found["ratios"]["memory_photo_mib"] == 350
     assert {d for p, d in rows if p == "nsb512"} == {"subband-w-fast", "subband-w", "resnet-w"}
     for row in found["rows"]:

@@ -30,7 +30,7 @@ from nsbgan_infer.samplers.stylegan2_layouts import from_public_layout
 from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.storage.shipped import manifest
 
-COVERS = ["engines.baked", "engines.graph", "engines.openvino", "engines.torch"]
+COVERS = ["engines.baked", "engines.graph", "engines.openvino", "engines.eager"]
 
 CPU = torch.device("cpu")
 
