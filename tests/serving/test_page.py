@@ -176,7 +176,7 @@ def test_a_photo_is_enlarged_and_can_be_kept(visit: Visit, tmp_path: Path) -> No
     page.wait_for_selector("#photo img")
     page.click("#enlarge")
     page.wait_for_selector("#slider img")
-    report_says(page, "#enlarged", "40 x 30 -> 160 x 120 with subband-w")
+    report_says(page, "#enlarged", "40 x 30 -> 160 x 120 with photo")
     with page.expect_download() as event:
         page.locator("#large a").first.click()
     event.value.save_as(tmp_path / "large.png")
