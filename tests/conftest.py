@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -9,13 +10,18 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from nsbgan_infer import torch_operators
+
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LOOPBACK = ("127.", "localhost", "::1")
 
 
 def pytest_configure() -> None:
-    """Property tests have no deadline: none of them is about time, and machines are busy."""
+    """Declare the operator schemas that torchvision's import expects beside a CPU-only torch build, since tests import
+    what stands on it directly, and give property tests no deadline: none is about time, and machines are busy."""
+    with contextlib.suppress(RuntimeError):  # a complete torchvision has declared them
+        torch_operators._declare()
     hypothesis.settings.register_profile("no deadline", deadline=None)
     hypothesis.settings.load_profile("no deadline")
 
