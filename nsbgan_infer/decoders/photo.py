@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nsbgan_infer.decoders.base import DecoderInfo
-from nsbgan_infer.decoders.subband import COLOURS, INIT_GAIN, ResidualBlock, init_conv
-from nsbgan_infer.storage.architectures import Component, Trained, architecture
+from nsbgan_infer.decoders.subband import COLOURS, LowResolutionNetwork
+from nsbgan_infer.storage.architectures import Trained, architecture
 
 SCALES = (2, 3, 4)
 
@@ -40,7 +40,7 @@ class PhotoConfig:
 
 
 @architecture
-class PhotoDecoder(Component):
+class PhotoDecoder(LowResolutionNetwork):
     """Predicts sub-pixels at the low resolution. Starts as the bicubic enlargement: the head is zero at first."""
 
     kind: ClassVar[str] = "decoder"
@@ -58,18 +58,7 @@ class PhotoDecoder(Component):
     config: PhotoConfig
 
     def __init__(self, config: PhotoConfig) -> None:
-        super().__init__(config)
-        width = config.channels
-        self.conv_first = nn.Conv2d(COLOURS, width, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
-        self.conv_body = nn.Conv2d(width, width, 3, padding=1)
-        self.conv_last = nn.Conv2d(width, COLOURS * config.scale**2, 3, padding=1)
-        for conv in self.modules():
-            if isinstance(conv, nn.Conv2d):
-                init_conv(conv, INIT_GAIN)
-        init_conv(self.conv_first, 1.0)
-        init_conv(self.conv_body, 1.0)
-        nn.init.zeros_(self.conv_last.weight)
+        super().__init__(config, config.blocks, config.channels, COLOURS * config.scale**2)
 
     @property
     def info(self) -> DecoderInfo:
@@ -83,7 +72,4 @@ class PhotoDecoder(Component):
 
     def details(self, low_band: Tensor) -> Tensor:
         """What the bicubic enlargement lacks, (B, 3, scale * h, scale * w)."""
-        x = F.leaky_relu(self.conv_first(low_band - 0.5), 0.1)  # (B, C, h, w); 0 is mid-grey, like the zero padding
-        x = F.leaky_relu(self.conv_body(self.body(x)), 0.1)
-        x = self.conv_last(x).to(low_band.dtype)  # (B, 3 * scale^2, h, w); under autocast the sum stays in fp32
-        return F.pixel_shuffle(x, self.config.scale)
+        return F.pixel_shuffle(self.predict(low_band), self.config.scale)

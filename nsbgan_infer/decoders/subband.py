@@ -9,7 +9,7 @@ with the true details it returns the picture. The body is that of SRResNet (spec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +54,32 @@ class ResidualBlock(nn.Module):
         return out
 
 
+class LowResolutionNetwork(Component):
+    """A network that stays at the low band's resolution; its last layer is zero at first. Shared with `photo`."""
+
+    def __init__(self, config: Any, blocks: int, channels: int, outputs: int) -> None:
+        super().__init__(config)
+        self.conv_first = nn.Conv2d(COLOURS, channels, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
+        self.conv_body = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_last = nn.Conv2d(channels, outputs, 3, padding=1)
+        for conv in self.modules():
+            if isinstance(conv, nn.Conv2d):
+                init_conv(conv, INIT_GAIN)
+        init_conv(self.conv_first, 1.0)
+        init_conv(self.conv_body, 1.0)
+        nn.init.zeros_(self.conv_last.weight)
+
+    def predict(self, low_band: Tensor) -> Tensor:
+        """(B, 3, h, w) -> (B, outputs, h, w), in the dtype of `low_band`: under autocast later sums stay in fp32."""
+        x = F.leaky_relu(self.conv_first(low_band - 0.5), 0.1)  # (B, C, h, w); 0 is mid-grey, like the zero padding
+        x = F.leaky_relu(self.conv_body(self.body(x)), 0.1)
+        out: Tensor = self.conv_last(x).to(low_band.dtype)
+        return out
+
+
 @architecture
-class SubbandDecoder(Component):
+class SubbandDecoder(LowResolutionNetwork):
     """Predicts the details of two levels at the low band's resolution. Starts as `iwt`: the head is zero at first."""
 
     kind: ClassVar[str] = "decoder"
@@ -73,18 +97,7 @@ class SubbandDecoder(Component):
     config: SubbandConfig
 
     def __init__(self, config: SubbandConfig) -> None:
-        super().__init__(config)
-        width = config.channels
-        self.conv_first = nn.Conv2d(COLOURS, width, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
-        self.conv_body = nn.Conv2d(width, width, 3, padding=1)
-        self.conv_last = nn.Conv2d(width, LEVEL2 + LEVEL1, 3, padding=1)
-        for conv in self.modules():
-            if isinstance(conv, nn.Conv2d):
-                init_conv(conv, INIT_GAIN)
-        init_conv(self.conv_first, 1.0)
-        init_conv(self.conv_body, 1.0)
-        nn.init.zeros_(self.conv_last.weight)
+        super().__init__(config, config.blocks, config.channels, LEVEL2 + LEVEL1)
 
     @property
     def info(self) -> DecoderInfo:
@@ -98,9 +111,7 @@ class SubbandDecoder(Component):
 
     def details(self, low_band: Tensor) -> tuple[Tensor, Tensor]:
         """The details of level 2 (B, 3, 3, h, w) and of level 1 (B, 3, 3, 2h, 2w): band cH, cV, cD, then colour."""
-        x = F.leaky_relu(self.conv_first(low_band - 0.5), 0.1)  # (B, C, h, w); 0 is mid-grey, like the zero padding
-        x = F.leaky_relu(self.conv_body(self.body(x)), 0.1)
-        x = self.conv_last(x).to(low_band.dtype)  # (B, 45, h, w); under autocast the sums below stay in fp32
+        x = self.predict(low_band)  # (B, 45, h, w)
         level2 = x[:, :LEVEL2]
         level1 = F.pixel_shuffle(x[:, LEVEL2:], 2)  # (B, 9, 2h, 2w)
         return torch.unflatten(level2, 1, (BANDS, COLOURS)), torch.unflatten(level1, 1, (BANDS, COLOURS))

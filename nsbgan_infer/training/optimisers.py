@@ -39,9 +39,16 @@ def make_optimiser(
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step, for every group in its proportion."""
+    """The learning rate of the next step, for every group in its proportion (its `scale`, 1 where it has none).
+
+    A rate in a tensor is written in place, so that a captured step follows it.
+    """
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["scale"]
+        own = rate * group.get("scale", 1.0)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
 
 
 MUON_SCALE = 8.0

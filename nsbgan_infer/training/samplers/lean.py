@@ -30,6 +30,7 @@ from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler, gain, n
 from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.training.cuda_graph import Captured
 from nsbgan_infer.training.loop import Ema, LoopSettings, step_generator, train
+from nsbgan_infer.training.optimisers import set_rate
 from nsbgan_infer.training.samplers.biggan import write_classes
 from nsbgan_infer.training.samplers.codes import fit_prior, kept_codes, turned_to
 from nsbgan_infer.training.samplers.discriminators import hinge_discriminator, hinge_generator
@@ -430,15 +431,6 @@ def make_adam(
         return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=device.type == "cpu")
     rate = torch.tensor(lr, device=device)
     return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=True, capturable=True)
-
-
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step."""
-    for group in optimiser.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
 
 
 def moved(x: Tensor, by: Tensor, reach: int) -> Tensor:
