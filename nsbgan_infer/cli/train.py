@@ -9,21 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from nsbgan_infer.cli.complete import decoder_names
 from nsbgan_infer.cli.options import EXISTING, FOLDER, Decorator, bundled, console_options
 from nsbgan_infer.cli.output import Console
-from nsbgan_infer.errors import UsageError
+from nsbgan_infer.errors import UsageError, unknown_name
 
 PRESETS = ("paper", "authors", "small", "tiny")
-STARTED_FROM = {  # second stage: first
-    "esrgan-w": "resnet-w",
-    "esrgan-p": "resnet-p",
-    "subband-w-sharp": "subband-w",
-    "photo-sharp": "photo",
-    "rrdb-sharp": "rrdb",
-}
-ARCHS = ("resnet-w", "resnet-p", "subband-w", "subband-w-fast", "photo", "photo-fast", "rrdb", *STARTED_FROM)
+
+
+class Trainable(click.ParamType):
+    """The name of a decoder that can be trained. The architectures offer the names, and are asked only when one is
+    given, since that imports them."""
+
+    name = "trainable"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name itself. Raises UnknownNameError with the near one."""
+        from nsbgan_infer.storage.architectures import trained_networks
+
+        names = trained_networks()
+        if value not in names:
+            raise unknown_name("decoder to train", str(value), names)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What begins so."""
+        from nsbgan_infer.storage.architectures import trained_networks
+
+        return [CompletionItem(n) for n in trained_networks() if n.startswith(incomplete)]
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,7 @@ def command() -> None:
 
 
 @command.command("decoder")
-@click.option("--arch", type=click.Choice(ARCHS), default="subband-w", help="What to train.")
+@click.option("--arch", type=Trainable(), metavar="NAME", default="subband-w", help="What to train, see above.")
 @data_option
 @click.option(
     "--start",
@@ -108,27 +123,26 @@ def decoder_command(
 ) -> None:
     """Train a decoder.
 
-    resnet-w, resnet-p, subband-w, subband-w-fast and rrdb (ESRGAN's generator) learn from the L1 distance, and so do
-    photo and photo-fast, which enlarge ordinary pictures and can begin with the body of subband-w or subband-w-fast
-    (--start). The others are the adversarial stage that goes on from --start: esrgan-w from a trained resnet-w,
-    esrgan-p from resnet-p, and the -sharp ones from those without. photo-sharp also learns to undo blur, noise and
-    JPEG.
+    NAME is one of resnet-w, resnet-p, subband-w, subband-w-fast, photo, photo-fast and rrdb (ESRGAN's generator), which
+    learn from the L1 distance; photo and photo-fast can begin with the body of subband-w or subband-w-fast (--start).
+
+    Or it is a decoder of the adversarial stage, which begins with --start: esrgan-w (with a trained resnet-w), esrgan-p
+    (resnet-p), subband-w-sharp, photo-sharp and rrdb-sharp. photo-sharp also learns to undo blur, noise and JPEG.
     """
     run.check()
     from nsbgan_infer.registry import component_path
+    from nsbgan_infer.storage.architectures import second_stages
     from nsbgan_infer.training.decoders.adversarial import train_adversarial
     from nsbgan_infer.training.decoders.l1 import train_decoder
     from nsbgan_infer.training.decoders.presets import adversarial_settings, decoder_settings
 
     begin = component_path(start, "decoder") if start is not None else None
-    if arch in STARTED_FROM:
+    if first_stage := second_stages().get(arch):
         if begin is None:
-            raise UsageError(
-                f"{arch} goes on from a trained {STARTED_FROM[arch]}: give its folder, or its name, with --start."
-            )
+            raise UsageError(f"{arch} begins with a trained {first_stage}: give its folder, or its name, with --start.")
         settings = adversarial_settings(
             run.preset,
-            arch=STARTED_FROM[arch],
+            arch=first_stage,
             start=begin,
             data=data,
             out=run.out,

@@ -23,13 +23,8 @@ from nsbgan_infer.images import encode_image, to_uint8
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.registry import load_decoder
 from nsbgan_infer.samplers.biggan import LAYERS, BigGANConfig, BigGANDeep
+from nsbgan_infer.storage.architectures import trained_networks
 from nsbgan_infer.storage.components import build_component
-
-SIZES: dict[str, dict[str, Any]] = {
-    "subband-w-fast": {"arch": "subband", "name": "subband-w-fast", "blocks": 8, "channels": 48},
-    "subband-w": {"arch": "subband", "name": "subband-w", "blocks": 16, "channels": 64},
-    "resnet-w": {"arch": "srresnet", "name": "resnet-w"},
-}
 
 
 def random_biggan(resolution: int) -> BigGANDeep:
@@ -43,7 +38,7 @@ def random_decoder(name: str) -> Decoder:
     try:
         return load_decoder(name)
     except CheckpointError:
-        part: Any = build_component({"kind": "decoder", **SIZES[name]})
+        part: Any = build_component(trained_networks()[name])
         for parameter in part.parameters():
             if parameter.ndim > 1 and not parameter.any():
                 nn.init.normal_(parameter, std=0.01)

@@ -118,9 +118,6 @@ def with_engine_part(part: Part, engine: EngineName, dtype: torch.dtype) -> Part
         from nsbgan_infer.engines.eager import compiled
 
         return cast("Part", Engined(part, graph, compiled(graph)))
-    from nsbgan_infer.engines.openvino import BigGANNetworks, Network
-    from nsbgan_infer.samplers.biggan import BigGANDeep
+    from nsbgan_infer.engines.openvino import network_for
 
-    if isinstance(part, BigGANDeep):
-        return cast("Part", Engined(part, graph, BigGANNetworks(part, dtype)))
-    return cast("Part", Engined(part, graph, Network(part, graph, dtype)))
+    return cast("Part", Engined(part, graph, network_for(part, graph, dtype)))

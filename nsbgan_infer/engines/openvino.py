@@ -10,6 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
+from functools import singledispatch
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,17 @@ class BigGANNetworks:
             graph = Graph(BakedBigGAN(self.sampler, statistics), ("z", "y"), lambda given: given)
             self.networks[key] = Network(self.sampler, graph, self.dtype, constants=key)
         return self.networks[key](z, y)
+
+
+@singledispatch
+def network_for(part: Any, graph: Graph, dtype: torch.dtype) -> Callable[..., Tensor]:
+    """What computes a part's `graph` in `dtype`. A part whose graph is written anew for OpenVINO registers its own."""
+    return Network(part, graph, dtype)
+
+
+@network_for.register
+def _(part: BigGANDeep, graph: Graph, dtype: torch.dtype) -> Callable[..., Tensor]:
+    return BigGANNetworks(part, dtype)
 
 
 def traced(graph: Graph, tensors: list[Tensor]) -> Any:

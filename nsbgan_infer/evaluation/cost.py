@@ -19,14 +19,8 @@ from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.diagnostics.estimate import outline_decoder, outline_sampler, plan_pipeline
 from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request
 from nsbgan_infer.pretrained import Loaders, load_pipeline
+from nsbgan_infer.storage.architectures import all_architectures, trained_networks
 from nsbgan_infer.storage.components import build_component
-
-PAPER_DECODERS: dict[str, dict[str, str]] = {
-    "esrgan-w": {"arch": "srresnet", "name": "esrgan-w", "basis": "wavelet"},
-    "esrgan-p": {"arch": "srresnet", "name": "esrgan-p", "basis": "pixel"},
-    "unet-w": {"arch": "unet-w"},
-    "unet-p": {"arch": "unet-p"},
-}
 
 
 def outline_row(preset: str, decoder: str | None, *, paper: bool = True) -> NsbPipeline:
@@ -36,10 +30,11 @@ def outline_row(preset: str, decoder: str | None, *, paper: bool = True) -> NsbP
     """
 
     def outlined(name: str) -> Decoder:
-        if not paper or name not in PAPER_DECODERS:
+        config = trained_networks().get(name) or ({"arch": name} if name in all_architectures() else None)
+        if not paper or config is None:
             return outline_decoder(name)
         with torch.device("meta"):
-            return cast(Decoder, build_component(PAPER_DECODERS[name]).eval().requires_grad_(False))
+            return cast(Decoder, build_component(config).eval().requires_grad_(False))
 
     return load_pipeline(preset, decoder=decoder, loaders=Loaders(sampler=outline_sampler, decoder=outlined))
 

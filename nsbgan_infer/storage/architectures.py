@@ -121,6 +121,23 @@ def all_architectures() -> dict[str, type[Component]]:
     return dict(sorted(_known.items()))
 
 
+def trained_networks() -> dict[str, dict[str, Any]]:
+    """Name -> configuration (for `build_component`) of every network that can be trained, as the architectures offer
+    them; what the adversarial stage makes of one has its configuration."""
+    found: dict[str, dict[str, Any]] = {}
+    for arch, cls in all_architectures().items():
+        for row in cls.trained:
+            for name in (row.name, row.second):
+                if name:
+                    found[name] = {"kind": cls.kind, "arch": arch, "name": name, **row.config}
+    return found
+
+
+def second_stages() -> dict[str, str]:
+    """What the adversarial stage makes -> the network of the L1 stage that it begins with."""
+    return {row.second: row.name for cls in all_architectures().values() for row in cls.trained if row.second}
+
+
 @cache
 def part_modules() -> tuple[str, ...]:
     """The modules of the rooms of parts, by their full names, without importing them."""

@@ -19,7 +19,7 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.degradations.world import degradation
 from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import UsageError, unknown_name
-from nsbgan_infer.storage.architectures import all_architectures
+from nsbgan_infer.storage.architectures import second_stages, trained_networks
 from nsbgan_infer.storage.components import Component, build_component, load_component, save_component
 from nsbgan_infer.training.decoders.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.decoders.pairs import MARGIN, DegradedBatches, Pairs, ReducedBatches
@@ -33,11 +33,7 @@ from nsbgan_infer.training.sheet import write_sheet
 SHEET_PICTURES = 8
 
 # name -> configuration of the network (`build_component`), as the architectures offer them
-NETWORKS: dict[str, dict[str, Any]] = {
-    row.name: {"arch": arch, "name": row.name, **row.config}
-    for arch, cls in all_architectures().items()
-    for row in cls.trained
-}
+NETWORKS = {name: config for name, config in trained_networks().items() if name not in second_stages()}
 
 
 @dataclass(frozen=True)
