@@ -214,14 +214,15 @@ def _load(name: str | None, offline: bool) -> Decoder:
 
 def _engine(decoder: Decoder, batch: Batch, engine: str, device: str, dtype: str, console: Console) -> Decoder:
     from nsbgan_infer.devices import pick_device, pick_dtype
+    from nsbgan_infer.engines import place_part
     from nsbgan_infer.photos.batch import pixels_of
-    from nsbgan_infer.photos.engine import pick_photo_engine, use_engine
+    from nsbgan_infer.photos.engine import pick_photo_engine
 
     chosen = pick_device(device)
     name = pick_photo_engine(engine, chosen, decoder, pixels_of(batch))
     if engine == "auto" and name != "eager":
         console.note(f"Using the engine {name}: --engine eager for plain torch.")
-    return use_engine(decoder, name, chosen, pick_dtype(dtype, chosen))
+    return place_part(decoder, name, chosen, pick_dtype(dtype, chosen))
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -17,11 +17,10 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.foreign import load_foreign
 from nsbgan_infer.devices import computes_bf16
 from nsbgan_infer.diagnostics.bench_parts import smooth_picture
-from nsbgan_infer.engines import EngineName
+from nsbgan_infer.engines import EngineName, place_part
 from nsbgan_infer.errors import MissingExtraError, UsageError
 from nsbgan_infer.images import to_uint8
 from nsbgan_infer.photos import Photo, encode_photo, enlarge
-from nsbgan_infer.photos.engine import use_engine
 from nsbgan_infer.registry import load_decoder
 from nsbgan_infer.storage.shipped import default_upscaler
 
@@ -54,7 +53,7 @@ def photo_rows(
         if dtype == torch.bfloat16 and not computes_bf16(device):
             say(f"this {device.type} has no instructions for bf16: photos are timed in fp32 only")
             continue
-        decoder = use_engine(load_decoder(name), engine, device, dtype)
+        decoder = place_part(load_decoder(name), engine, device, dtype)
         rows.append((engine, dtype, name, _enlarging(photo, decoder)))
     try:
         rows.append(("eager", torch.float32, COMPACT, _enlarging(photo, compact_upscaler().to(device))))

@@ -71,14 +71,15 @@ def place(
 
 
 def place_part(part: Part, engine: str, device: torch.device, dtype: torch.dtype) -> Part:
-    """One sampler or decoder on `device`, computing in `dtype`, run by `engine`; `auto` is eager here.
+    """One sampler or decoder on `device`, computing in `dtype`, run by `engine`; `auto` is eager here; a part
+    without weights stays as it is.
 
-    Raises as `pick_engine` does.
+    Raises as `pick_engine` does, and MissingExtraError where OpenVINO is not installed.
     """
     name, _ = pick_engine(engine, device, 0)
     if isinstance(part, torch.nn.Module):
         part.to(device, torch.float32 if name == "openvino" else dtype)  # which computes in `dtype` by itself
-    return part if name == "eager" else with_engine_part(part, name, dtype)
+    return with_engine_part(part, name, dtype)
 
 
 def with_engine(pipeline: NsbPipeline, engine: EngineName, *, dtype: torch.dtype | None = None) -> NsbPipeline:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import cast
 
 import torch
 
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.devices import computes_bf16
-from nsbgan_infer.engines import EngineName, pick_engine, with_engine_part
+from nsbgan_infer.engines import EngineName, pick_engine
 from nsbgan_infer.storage.components import Component
 
 WORTH_OPENVINO = 1 << 20  # pixels of photos; compiling takes as long as plain torch needs for some 100,000
@@ -31,14 +30,3 @@ def pick_photo_engine(name: str, device: torch.device, decoder: Decoder, pixels:
     if device.type == "cpu" and pixels >= WORTH_OPENVINO and computes_bf16(device) and find_spec("openvino"):
         return "openvino"
     return "compile" if device.type == "cuda" and pixels >= WORTH_COMPILING else "eager"
-
-
-def use_engine(decoder: Decoder, engine: EngineName, device: torch.device, dtype: torch.dtype) -> Decoder:
-    """The decoder on `device`, computing in `dtype`, run by `engine`; one without weights stays as it is.
-
-    Raises MissingExtraError where OpenVINO is not installed.
-    """
-    if not isinstance(decoder, torch.nn.Module):
-        return decoder
-    decoder.to(device, torch.float32 if engine == "openvino" else dtype)  # OpenVINO keeps its tensors in fp32
-    return cast(Decoder, with_engine_part(decoder, engine, dtype))

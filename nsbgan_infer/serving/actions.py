@@ -23,13 +23,14 @@ from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.classifiers.base import Classifier, ClassifierInfo, Scores
 from nsbgan_infer.devices import pick_device
 from nsbgan_infer.encoders.lifting import dwt2
+from nsbgan_infer.engines import place_part
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.images import to_pil
 from nsbgan_infer.latents import walk
 from nsbgan_infer.outputs.writer import ImageWriter
 from nsbgan_infer.photos import enlarge_in_steps, open_photo, save_photo
 from nsbgan_infer.photos.batch import shorten
-from nsbgan_infer.photos.engine import pick_photo_engine, use_engine
+from nsbgan_infer.photos.engine import pick_photo_engine
 from nsbgan_infer.photos.reading import to_srgb
 from nsbgan_infer.photos.resizing import resize, spread_hidden
 from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Progress, Request
@@ -151,7 +152,7 @@ class Studio:
         device, scale = pick_device(), tool.info.scale
         engine = pick_photo_engine("auto", device, tool, photo.size[0] * photo.size[1])
         start = time.perf_counter()
-        large = yield from enlarge_in_steps(photo, use_engine(tool, engine, device, torch.float32))
+        large = yield from enlarge_in_steps(photo, place_part(tool, engine, device, torch.float32))
         seconds = time.perf_counter() - start
         before = resize(to_srgb(spread_hidden(photo)), large.size)
         path = self._new_folder() / f"{shorten(file.stem, 60)}_x{scale}.png"

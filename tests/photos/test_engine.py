@@ -11,9 +11,10 @@ import torch
 from tiny import tiny_decoder
 
 from nsbgan_infer.decoders.interpolate import make_bicubic
+from nsbgan_infer.engines import place_part
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.photos import Photo, engine, enlarge, enlarging
-from nsbgan_infer.photos.engine import pick_photo_engine, use_engine
+from nsbgan_infer.photos.engine import pick_photo_engine
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -35,10 +36,10 @@ def test_openvino_makes_the_same_picture_with_one_shape(
     given = photo(width, height, channels)
     made = []
     for _ in range(2):  # the second time from the cache
-        made.append(enlarge(given, use_engine(tiny_decoder(), "openvino", CPU, torch.float32)).pixels)
+        made.append(enlarge(given, place_part(tiny_decoder(), "openvino", CPU, torch.float32)).pixels)
         assert len(list((private_cache / "openvino").glob("*.blob"))) == 1
     assert np.array_equal(made[0], made[1])
-    plain = enlarge(given, use_engine(tiny_decoder(), "eager", CPU, torch.float32)).pixels
+    plain = enlarge(given, place_part(tiny_decoder(), "eager", CPU, torch.float32)).pixels
     inside = (slice(4 * 4, -4 * 4), slice(4 * 4, -4 * 4)) if height > 64 else (slice(None, 1), slice(None, 1))
     assert made[0].shape == plain.shape
     assert np.abs(made[0][inside].astype(int) - plain[inside].astype(int)).max() <= 1
