@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.reductions import OF_BASIS, PICTURE, Basis, reduction
 from nsbgan_infer.storage.files import read_json
 
@@ -48,8 +49,19 @@ def default_decoder(reads: str, use: str = "generate") -> str:
     return str(chosen or next((n for n in trained if n in facts.get("components", {})), plain))
 
 
-def default_upscaler() -> str:
+def default_upscaler(*, sharp: bool = False) -> str:
     """The decoder of photos where none is named: the manifest's, or one that reads ordinary pictures if it ships, else
-    the best wavelet one, which takes the photo for a low band."""
+    the best wavelet one, which takes the photo for a low band.
+
+    `sharp`: the one for worn photos, which undoes blur, noise and JPEG. Raises CheckpointError if none ships.
+    """
+    if sharp:
+        named = manifest().get("defaults", {}).get("sharpen", {}).get(PICTURE)
+        if named is None:
+            raise CheckpointError(
+                "No decoder for worn photos ships with this version: train one with `nsbgan train decoder --arch "
+                "photo-sharp` and give its folder with --decoder."
+            )
+        return str(named)
     name = default_decoder(PICTURE, "upscale")
     return name if name != FALLBACK[PICTURE][-1] else default_decoder("wavelet", "upscale")

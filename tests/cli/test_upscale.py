@@ -314,3 +314,32 @@ def test_ctrl_c_leaves_nothing_half_done(run: Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(enlarging, "_decode", stop)
     run("upscale", "a.png", "--out", "b.png", "--tile", "8", *IWT, code=130)
     assert calls == 3 and names(".") == ["a.png"]
+
+
+def test_an_ensemble_is_the_mean_over_eight_turns(run: Run, run_json: JsonRun) -> None:
+    whole = Image.open(photo(Path("a.png"), 24, 18))
+    value = run_json("upscale", "a.png", "--decoder", "photo-fast", "--ensemble", "--out", "big.png")
+    assert value["decoder"] == "photo-fast+"
+    turned = []
+    for mirror in (False, True):
+        for quarter in range(4):
+            given = np.rot90(np.flip(np.asarray(whole), 1) if mirror else np.asarray(whole), quarter)
+            Image.fromarray(np.ascontiguousarray(given)).save("turned.png")
+            run("upscale", "turned.png", "--decoder", "photo-fast", "--out", "t.png", "--overwrite")
+            back = np.rot90(np.asarray(Image.open("t.png")).astype(float), -quarter)
+            turned.append(np.flip(back, 1) if mirror else back)
+    made = np.asarray(Image.open("big.png")).astype(float)
+    assert np.abs(made - np.mean(turned, 0)).max() <= 1.5 and np.abs(made - turned[0]).max() > 1.5
+    assert "has no such symmetry" in run("upscale", "a.png", "--decoder", "iwt", "--ensemble", code=2).stderr
+
+
+def test_sharp_is_the_decoder_that_the_manifest_names(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(Path("a.png"), 24, 18)
+    monkeypatch.setattr("nsbgan_infer.storage.shipped.manifest", dict)
+    assert "--arch photo-sharp" in run("upscale", "a.png", "--sharp", code=2).stderr
+    named = {"defaults": {"sharpen": {"bicubic": "bicubic"}}}
+    monkeypatch.setattr("nsbgan_infer.storage.shipped.manifest", lambda: named)
+    run("upscale", "a.png", "--sharp", "--out", "sharp.png")
+    run("upscale", "a.png", "--decoder", "bicubic", "--out", "plain.png")
+    assert Path("sharp.png").read_bytes() == Path("plain.png").read_bytes()
+    assert "not both" in run("upscale", "a.png", "--sharp", "--decoder", "iwt", code=2).stderr
