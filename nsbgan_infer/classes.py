@@ -124,7 +124,7 @@ def parse_numbers(items: str | int | Iterable[str | int], available: Sequence[in
         first, last = (int(given[1]), int(given[2] or given[1])) if given else (1, 0)
         if first > last or last - first >= NUM_CLASSES:
             raise UnknownNameError(
-                f"'{text[:80]}' is no class here: the classes of this sampler are not ImageNet's and have only "
+                f"'{text[:80]}' is not a class here: the classes of this sampler are not ImageNet's and have only "
                 f"numbers, {min(available)} to {max(available)}. Give one, a range such as 0-2, or all."
             )
         ids.update(dict.fromkeys(range(first, last + 1)))

@@ -1,6 +1,6 @@
 """Checkpoints (.bin, .pth, .pt, .pkl, foreign .safetensors) -> a component: a folder or one `.safetensors` file.
 
-`storage.checkpoints` opens the file as data. What it holds is told from its tensors' names by the layouts that the
+`storage.checkpoints` opens the file as data. What it holds is recognised by its tensors' names by the layouts that the
 architectures offer; every name and shape is then compared with the network's, and nothing is written before all of it
 fits.
 """

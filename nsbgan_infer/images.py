@@ -73,7 +73,7 @@ class Recipe:
         try:
             values = json.loads(text)
             if not isinstance(values, dict) or not isinstance(values.get("decoders"), list):
-                raise ValueError("it is no table with a list of decoders")
+                raise ValueError("it is not a table with a list of decoders")
             if values.pop("format") != 1:
                 raise ImageFileError("The recipe was written by a newer version: update nsbgan-infer.")
             unknown = set(values) - {f.name for f in fields(cls)}
@@ -96,7 +96,7 @@ class Recipe:
         if self.class_id is not None and not (type(self.class_id) is int and 0 <= self.class_id < NUM_CLASSES):
             raise ValueError("the class id is out of range")
         if type(self.truncation) not in (int, float) or not 0 < self.truncation <= 1:
-            raise ValueError("the truncation is no number above 0 and up to 1")
+            raise ValueError("the truncation is not a number above 0 and up to 1")
         for table in (self.weights, self.versions):
             if not isinstance(table, dict) or not all(_is_name(t) for row in table.items() for t in row):
                 raise ValueError("weights and versions are not tables of short texts")
@@ -174,7 +174,7 @@ def save_image(
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe inside an image. Raises ImageFileError if the file is no image or carries none."""
+    """The recipe inside an image. Raises ImageFileError if the file is not an image or carries none."""
     image = open_image(path)
     text: Any = image.info.get(KEY)
     if text is None:

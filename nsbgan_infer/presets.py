@@ -100,8 +100,8 @@ def find_preset(name: str) -> Preset:
 
 
 def default_preset(*, fetch: bool = False) -> tuple[str, str]:
-    """The preset meant where none is named, and the reason in one clause: BigGAN's weights if they are at hand, else
-    what ships. Asks the network for 3 seconds at most, and not at all offline.
+    """The preset meant where none is named, and the reason in one clause: BigGAN's weights if they are
+    cached or can be fetched, else what ships. Asks the network for 3 seconds at most, and not at all offline.
 
     `fetch` also fetches and converts the weights, falling back to what ships where that fails. Raises WorkError.
     """
@@ -121,5 +121,5 @@ def default_preset(*, fetch: bool = False) -> tuple[str, str]:
         try:
             fetch_released(sampler)
         except CheckpointError as error:
-            return ships, f"BigGAN's weights could not be had: {error}"
+            return ships, f"BigGAN's weights could not be fetched: {error}"
     return name, f"BigGAN's weights can be fetched (once, {release(sampler).size / 1e6:.0f} MB)"

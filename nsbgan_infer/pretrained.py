@@ -99,7 +99,7 @@ def _registered_name(decoder: Decoder) -> str:
     """The registry name that loads an equal of a decoder without weights of ours."""
     name = decoder.info.name
     if name not in entries("decoder") or load_decoder(name).info != decoder.info:
-        raise UsageError(f"The decoder {name} cannot be saved: it is no component and no entry of the registry.")
+        raise UsageError(f"The decoder {name} cannot be saved: it is neither a component nor an entry of the registry.")
     return name
 
 

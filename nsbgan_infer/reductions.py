@@ -42,7 +42,7 @@ REDUCTIONS: dict[str, Reduction] = {
         Reduction("bilinear", "pixel", "bilinear", "centre"),
     )
 }
-PICTURE = "bicubic"  # what an ordinary picture counts as, of the larger one that is looked for
+PICTURE = "bicubic"  # what an ordinary picture counts as, of the unknown larger one
 OF_BASIS: dict[Basis, str] = {"wavelet": "wavelet", "pixel": "gaussian"}  # where nothing else is said: the paper's
 
 

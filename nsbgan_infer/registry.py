@@ -336,12 +336,12 @@ def _local(ref: str) -> Path:
         path.exists()
     except (OSError, RuntimeError) as error:  # too long a name; no home folder of that user
         reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"'{ref[:200]}' is no path that can be read: {reason}.") from error
+        raise CheckpointError(f"'{ref[:200]}' is not a path that can be read: {reason}.") from error
     return path
 
 
 def _wheel_layout(ref: str) -> Any:
-    """The BigGAN in a file, folder or repository as pytorch-pretrained-biggan has them, None if `ref` is no such."""
+    """The BigGAN that a file, folder or repository of pytorch-pretrained-biggan's holds, None for another `ref`."""
     from nsbgan_infer.samplers.biggan_fetch import load_from_hub, load_wheel_layout
     from nsbgan_infer.samplers.biggan_release import is_wheel_layout
 

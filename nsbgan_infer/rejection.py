@@ -71,7 +71,7 @@ class Chosen(Generic[T]):
     """The picture chosen for a request: the first accepted one, or the best of all tries.
 
     `index` is the place of the request, `drawn` what was drawn (its class and the attempt's seed), `attempt` counts
-    from 0, `tries` how often was drawn, `score` the probability that was judged, `picture` (3, H, W) as decoded,
+    from 0, `tries` the number of draws, `score` the classifier's probability, `picture` (3, H, W) as decoded,
     `extra` what `draw` returned beside it.
     """
 
@@ -204,7 +204,7 @@ def rejected_outputs(
     `Chosen.accepted` is False for a request whose tries ended: its output is the best one so far, to be kept aside. The
     recipe holds the seed of the accepted attempt, so `regenerate` needs to know nothing of rejection, the number of
     the attempt, and the classifier, mode, threshold and score. Other arguments as in `NsbPipeline.stream`; `progress`
-    is told the steps of every batch of draws. The classifier works on the pipeline's device if it is a module.
+    receives the steps of every batch of draws. The classifier works on the pipeline's device if it is a module.
     """
 
     def draw(drawn: list[Request]) -> tuple[Tensor, list[Output]]:

@@ -127,7 +127,7 @@ def test_another_decoder_takes_the_encoders_with_it(tmp_path: Path, monkeypatch:
 
 
 def test_an_ordinary_picture_gets_a_decoder_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample of 128 pixels is no Gaussian low band: `photo` if it ships, else plain interpolation on its grid."""
+    """A sample of 128 pixels is not a Gaussian low band: `photo` if it ships, else plain interpolation on its grid."""
     assert tiny_preset("pretrained-128", tmp_path, monkeypatch).stages[0].decoder.info.name == "bicubic"
     assert default_upscaler() == "subband-w"
     manifest = json.loads((tmp_path / "weights" / "manifest.json").read_text())

@@ -48,7 +48,7 @@ def plan_images(
     shard_size: int = 1000,
     encoding: Encoding | None = None,
 ) -> Plan:
-    """The plan of `per_class` images of each class, or with `count` of so many in all, each of a class drawn by chance.
+    """The plan of `per_class` images of each class, or of `count` images in all, each of a random class.
 
     `encoding` (default: PNG in folders) says what becomes of them. Raises UsageError and UnknownNameError.
     """

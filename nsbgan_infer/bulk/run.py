@@ -79,7 +79,7 @@ def prepare(plan: Plan, folder: Path, *, resume: bool) -> bool:
         _guard(lambda: replace_text(work / f"{PLAN}.part", file, json.dumps(plan.to_dict(), indent=2) + "\n"), folder)
         return False
     if not resume:
-        raise UsageError(f"{folder} holds a run already: add --resume to go on with it, or choose another folder.")
+        raise UsageError(f"{folder} holds a run already: add --resume to resume it, or choose another folder.")
     check_same(read_json(file, limit=16 << 20), plan.to_dict(), folder)
     if (folder / MANIFEST).exists():
         shutil.rmtree(folder / WORK, ignore_errors=True)

@@ -121,7 +121,7 @@ def make_plan(pipeline: NsbPipeline, images: Images, files: Files, machine: Mach
 
 
 def use_engine(pipeline: NsbPipeline, machine: Machine, count: int, console: Console) -> NsbPipeline:
-    """The pipeline with the engine of --engine, or the one that `auto` takes for so many images, with a note of it."""
+    """The pipeline on the engine of --engine, or on the one that `auto` picks for that number of images and notes."""
     from nsbgan_infer.engines import place
 
     placed = place(pipeline, machine.engine, dtype=machine.dtype, images=count)

@@ -18,7 +18,7 @@ from nsbgan_infer.cli.output import Console, size_text
 def command(source: Path, out: Path, licence: str, console: Console) -> None:
     """Convert a .bin, .pth, .pt or .pkl checkpoint to OUT: a folder, or one file if it ends in .safetensors.
 
-    What IN holds is told from its tensors: BigGAN and BigGAN-deep (pytorch-pretrained-biggan, BigGAN-PyTorch,
+    What IN holds is recognised by its tensors: BigGAN and BigGAN-deep (pytorch-pretrained-biggan, BigGAN-PyTorch,
     StudioGAN), BigBiGAN, StyleGAN2 (rosinality's, StyleGAN2-ADA), R3GAN, SRResNet or RRDBNet (ESRGAN's and
     Real-ESRGAN's files) as BasicSR has them, or our own. Code inside a checkpoint is refused, never run.
     """

@@ -50,7 +50,7 @@ class Console:
 
     @contextmanager
     def resumable(self, begun: Path) -> Iterator[None]:
-        """Work that --resume goes on with once the file `begun` exists: Ctrl-C then ends with a note of it."""
+        """Work that --resume can resume once the file `begun` exists; Ctrl-C then ends with a note that says so."""
         try:
             yield
         except KeyboardInterrupt:

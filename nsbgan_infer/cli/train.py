@@ -43,7 +43,7 @@ class Trainable(click.ParamType):
 
 @dataclass(frozen=True)
 class Run:
-    """What every trainer is told: preset, run folder, settings over the preset, and whether to go on with a run."""
+    """What every trainer receives: preset, run folder, settings over the preset, and whether to resume."""
 
     preset: str
     out: Path
@@ -72,7 +72,7 @@ class Run:
     def check(self) -> None:
         """Raise UsageError if the folder holds a run and --resume is missing."""
         if not self.resume and (self.out / "checkpoint.pt").exists():
-            raise UsageError(f"{self.out} holds a run: add --resume to go on with it, or choose another folder.")
+            raise UsageError(f"{self.out} holds a run: add --resume to resume it, or choose another folder.")
 
 
 def run_options(presets: Sequence[str] = PRESETS) -> Decorator:
@@ -89,7 +89,7 @@ OPTIONS: list[Decorator] = [
     click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default: the preset's."),
     click.option("--config", type=EXISTING, metavar="TOML", help="A file with settings to lay over the preset."),
     click.option("--licence", metavar="TEXT", help="The licence of the weights, kept with them."),
-    click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one."),
+    click.option("--resume", is_flag=True, help="Resume the run in --out, if there is one."),
 ]
 NAMES = ("out", "steps", "seed", "device", "precision", "config", "licence", "resume")
 data_option = click.option(
@@ -101,7 +101,7 @@ data_option = click.option(
 def command() -> None:
     """Train a decoder or a sampler (extra `train`); on several GPUs start it by `accelerate launch -m nsbgan_infer`.
 
-    A run can be stopped at any moment and gone on with by --resume. Its folder holds the weights as a component (use
+    A run can be stopped at any moment and resumed with --resume. Its folder holds the weights as a component (use
     it with --decoder or --sampler), settings.json, log.jsonl, TensorBoard files and sheets of pictures.
     """
 

@@ -172,7 +172,7 @@ def is_public_layout(names: Mapping[str, Tensor]) -> bool:
 
 
 def from_public_layout(tensors: Mapping[str, Tensor], *, name: str, licence: str = "unknown") -> RRDB:
-    """The decoder of an RRDBNet's state dict, spelled as BasicSR, ESRGAN or ESRGAN's old code do; sizes are told from
+    """The decoder of an RRDBNet's state dict, spelled as BasicSR, ESRGAN or ESRGAN's old code do; sizes are read from
     its shapes. In eval mode, without gradients, fp32.
 
     Raises CheckpointError for names or shapes that are not an RRDBNet's, and for one that does not enlarge RGB to RGB.

@@ -148,7 +148,7 @@ def from_author_state(state: Mapping[str, Tensor], *, name: str, licence: str = 
         model.load_state_dict(tensors)
     except (KeyError, ValueError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"This is no BasicSR MSRResNet checkpoint ({reason}): see `nsbgan inspect`.") from error
+        raise CheckpointError(f"This is not BasicSR's MSRResNet ({reason}): see `nsbgan inspect`.") from error
     return model.eval().requires_grad_(False)
 
 

@@ -19,7 +19,7 @@ def make_reducer(reads: str, scale: int) -> Reducer:
     """The reduction called `reads` by a factor of `scale`.
 
     What is centre anchored is an ordinary small picture, so it is rounded to 8 bits; for `bicubic` these are the usual
-    benchmark pairs. Raises UnknownNameError, and UsageError for a low band of a scale that is no power of two.
+    benchmark pairs. Raises UnknownNameError, and UsageError for a low band of a scale that is not a power of two.
     """
     made = reduction(reads)
     if made.anchor == "centre":

@@ -25,7 +25,7 @@ WORTH_COMPILING = 200  # images; torch.compile takes 16 to 51 s on two CPU cores
 
 
 def pick_engine(name: str, device: torch.device, images: int) -> tuple[EngineName, str | None]:
-    """The engine meant by `name` on a device for so many images, and the dtype that goes with it where `auto` chose.
+    """The engine meant by `name` for that number of images on a device, and its dtype where `auto` chose.
 
     `auto`: on CUDA `compile` in bf16 from 200 images on; on a CPU `openvino` where it is installed, from 8 images on,
     for it compiles for some seconds; else `eager`.
@@ -53,7 +53,7 @@ def place(
     dtype: torch.dtype | str = "auto",
     images: int = 0,
 ) -> NsbPipeline:
-    """The pipeline on `device`, computing in `dtype`, run by `engine` or what `auto` takes for so many `images`.
+    """The pipeline on `device`, computing in `dtype`, run by `engine` or what `auto` picks for that number of `images`.
 
     `device` None: where it is. `dtype` "auto": as it is, or what goes with the engine that `auto` took. Raises as
     `pick_engine`, `pick_dtype` and `with_engine` do.

@@ -68,7 +68,7 @@ def evaluate_degraded(
 ) -> list[DegradedReport]:
     """Measure each of `decoders` on the pictures of `source`, degraded by the preset `way` with `seed`.
 
-    `classifier` is EfficientNet-Lite2 unless another is given; `progress` is told of every picture. Raises
+    `classifier` is EfficientNet-Lite2 unless another is given; `progress` is called after every picture. Raises
     UnknownNameError for an unknown `way`, ImageFileError for a picture that cannot be read or is too small,
     MissingExtraError without EfficientNet-Lite2.
     """

@@ -78,7 +78,7 @@ class Judged:
 class Studio:
     """Draws and judges pictures of one pipeline, through a cache in `folder`.
 
-    `resolution` None means the pipeline's last. `progress` is told how many pictures are done.
+    `resolution` None means the pipeline's last. `progress` receives the number of finished pictures.
     """
 
     pipeline: NsbPipeline

@@ -53,7 +53,7 @@ def open_pictures(path: str | Path, *, size: int | None = None) -> PictureSet:
     """The pictures at `path`: a folder, ZIP, tar, npz (`arr_0`), `manifest.jsonl` or the folder of a run.
 
     `size`: the short side is resized to it (antialiased bicubic) and the central square taken. Raises UsageError for
-    what is no such set, and ImageFileError while reading for a damaged picture or one of another size.
+    anything that is not such a set, and ImageFileError while reading for a damaged picture or one of another size.
     """
     path = Path(path).expanduser()
     if path.suffix == ".npz" and path.is_file():
@@ -169,7 +169,7 @@ def _open_manifest(path: Path) -> tuple[tuple[int | None, ...], Callable[[], Nam
             try:
                 lines.append(Line.from_json(text))
             except (ValueError, TypeError) as error:
-                raise UsageError(f"{path}, line {number}, is no line of a run's manifest ({error}).") from error
+                raise UsageError(f"{path}, line {number}, is not a line of a run's manifest ({error}).") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"Cannot read {path}: {error}.") from error
     if not lines:

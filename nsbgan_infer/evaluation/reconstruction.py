@@ -140,7 +140,7 @@ def evaluate_decoder(
 ) -> DecoderReport:
     """Measure `decoder` on all pictures of `source`, which may have different sizes, each side at least 32.
 
-    `batch` neighbours of one size are decoded together; `progress` is told how many pictures each batch had.
+    `batch` neighbours of one size are decoded together; `progress` receives the number of pictures of each batch.
     Raises UsageError for a decoder that is not x4, ImageFileError for a picture that cannot be read or is too small.
     """
     return evaluate_decoders([decoder], source, batch=batch, progress=progress)[0]

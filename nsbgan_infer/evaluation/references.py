@@ -72,7 +72,7 @@ def load_reference(path: Path) -> Reference:
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path} is no reference of real pictures ({error}): make one with `nsbgan evaluate images "
+            f"{path} is not a reference of real pictures ({error}): make one with `nsbgan evaluate images "
             "--save-reference`."
         ) from error
 

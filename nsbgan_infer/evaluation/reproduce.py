@@ -92,7 +92,7 @@ def reproduce_table(
 ) -> Reproduction:
     """Tables 1, 2, 4, 5 and 10: run what can be run. `real` and `judges` None: only the costs and what is missing.
 
-    `folder` keeps what was judged, so a stopped run goes on. `note` is told what begins.
+    `folder` keeps what was judged, so a stopped run resumes. `note` receives the name of each part as it begins.
     """
     runner = _Runner(table, options, real, judges, folder, note, progress)
     lines = [runner.paper_line(row) for row in table.rows]

@@ -86,7 +86,7 @@ def sweep(
     max_tries: int = 4,
     note: Callable[[Point], None] | None = None,
 ) -> Sweep:
-    """Measure the pictures at every truncation, then at every threshold at the best one; `note` is told each point.
+    """Measure the pictures at every truncation, then at every threshold at the best one; `note` receives each point.
 
     Raises UsageError before any work for an empty grid, or thresholds and modes that cannot work.
     """

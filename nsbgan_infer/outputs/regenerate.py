@@ -92,7 +92,7 @@ def compare_weights(recipe: Recipe, pipeline: NsbPipeline) -> list[str]:
 def _load(recipe: Recipe, pipeline: str | None, sampler: str | None, decoder: str | None) -> NsbPipeline:
     if pipeline is None and recipe.preset not in PRESETS:
         raise UsageError(
-            f"The image was made by the pipeline '{recipe.preset}', which is no preset: give its folder or Hub id "
+            f"The image was made by the pipeline '{recipe.preset}', which is not a preset: give its folder or Hub id "
             "with --pipeline."
         )
     ref = pipeline or recipe.preset

@@ -124,7 +124,7 @@ def pixels_of(batch: Batch) -> int:
 
 
 def is_file_name(out: str) -> bool:
-    """Whether `--out` means a file: it ends like a picture, is no folder and has no separator at its end.
+    """Whether `--out` means a file: it ends like a picture, is not a folder and has no separator at its end.
 
     Raises UsageError for the ending of a picture that cannot be written.
     """

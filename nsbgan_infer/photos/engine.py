@@ -16,7 +16,7 @@ WORTH_COMPILING = 1 << 24  # on CUDA; torch.compile takes half a minute
 
 
 def pick_photo_engine(name: str, device: torch.device, decoder: Decoder, pixels: int) -> EngineName:
-    """The engine meant by `name` for photos of so many pixels in all.
+    """The engine meant by `name` for photos of `pixels` pixels in all.
 
     `auto`: only for decoders that can be compiled; on a CPU `openvino` where it is installed, from a million pixels on,
     on CUDA `compile` from 16 million on, else `eager`. On a CPU that has no more than AVX2 both are equally fast

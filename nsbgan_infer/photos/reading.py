@@ -108,7 +108,7 @@ def _read(source: Source, name: str) -> Photo:
     is_lying = _is_lying(open_header(source, name))  # Pillow turns a TIFF itself while it reads the pixels
     image = open_whole(source, name)
     notes = []
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's second view is no frame
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's second view is not a frame
         notes.append(f"only the first of its {image.n_frames} frames is used")  # type: ignore[attr-defined]
     profile, dpi = image.info.get("icc_profile"), _dpi(image)
     is_deep, other_bytes = _open_other_bytes(source, name)

@@ -65,7 +65,7 @@ def parse_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{0,6})[xX×](\d{0,6})", text.strip())
     size = tuple(int(t or 0) for t in found.groups()) if found else (0, 0)
     if not any(size):
-        raise UsageError(f"--size '{text}' is no size: write 1920x1080, or 1920x or x1080 to keep the proportions.")
+        raise UsageError(f"--size '{text}' is not a size: write 1920x1080, or 1920x or x1080 to keep the proportions.")
     return size[0], size[1]
 
 

@@ -10,7 +10,7 @@ from nsbgan_infer.storage.components import Component, build_component, check_te
 
 
 def outline_header(header: Mapping[str, Any], label: str) -> Component:
-    """The component that a file with this header holds, on the `meta` device, where only the header is at hand.
+    """The component that a file with this header holds, on the `meta` device, where only the header is known.
 
     Raises CheckpointError or UnknownNameError, which quote `label`.
     """

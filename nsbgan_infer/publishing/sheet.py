@@ -28,7 +28,7 @@ SHIPPED = {  # whose samples a decoder is shown on; ordinary pictures are made o
     "bicubic": "embedded-w-64",
     "bilinear": "embedded-w-64",
 }
-Progress = Callable[[int], None]  # so many more pictures are made
+Progress = Callable[[int], None]  # receives the number of pictures made since the last call
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,13 @@ def open_subject(ref: str) -> Subject:
         return _single(path, {})
     if not path.is_dir():
         ships = ", ".join(manifest().get("components", {}))
-        raise UsageError(f"{ref} is no folder of a component or a pipeline, and no weights that ship ({ships}).")
+        raise UsageError(
+            f"{ref} is neither the folder of a component or pipeline nor the name of shipped weights ({ships})."
+        )
     if (path / INDEX).is_file():
         return _pipeline(path)
     if not (path / WEIGHTS).is_file():
-        raise UsageError(f"{path} is no component and no pipeline: it holds neither {WEIGHTS} nor {INDEX}.")
+        raise UsageError(f"{path} is neither a component nor a pipeline: it holds neither {WEIGHTS} nor {INDEX}.")
     component = outline_component(path)
     files, kept = _listed(path, (CONFIG, WEIGHTS, *EXTRAS), RUN_FILES)
     return Subject(_name(component), component.kind, files, {"": component}, path, kept=kept)  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def _told_by(state: Mapping[str, Tensor], settings: Mapping[str, Any], file: Pat
     gen_z, embedding = state.get("generator.gen_z.weight_orig"), state.get("embeddings.weight")
     if resolution is None or gen_z is None or embedding is None or gen_z.ndim != 2 or embedding.ndim != 2:
         raise CheckpointError(
-            f"{file} is no checkpoint of BigGAN-deep at 128, 256 or 512 as pytorch-pretrained-biggan has them."
+            f"{file} is not a checkpoint of pytorch-pretrained-biggan's BigGAN-deep at 128, 256 or 512."
         )
     rows = next(iter(state.get("generator.bn.running_means", torch.empty(51)).shape), 51)
     try:

@@ -192,7 +192,7 @@ def is_r3gan(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def from_peer_state(tensors: Mapping[str, Tensor], *, name: str = "r3gan", licence: str = "unknown") -> R3GAN:
-    """The sampler of the state dict of R3GAN's own program; sizes are told from shapes. Raises CheckpointError."""
+    """The sampler of the state dict of R3GAN's own program; sizes are read from shapes. Raises CheckpointError."""
     plain = {k.removeprefix("Model."): v for k, v in tensors.items()}
     for key in [k for k in plain if k.endswith(".Resampler.Kernel")]:
         _check_filter(key, plain.pop(key))

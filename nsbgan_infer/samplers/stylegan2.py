@@ -101,7 +101,7 @@ def config_f(resolution: int, *, channel_multiplier: int = 2, licence: str = "un
     """
     sides = [4 << i for i in range(resolution.bit_length() - 2)]
     if not sides or sides[-1] != resolution:
-        raise ValueError(f"resolution {resolution} is no power of two from 4 on")
+        raise ValueError(f"resolution {resolution} is not a power of two from 4 on")
     widths = tuple(512 if side <= 32 else min(512, 16384 * channel_multiplier // side) for side in sides)
     return StyleGAN2Config(channels=widths, licence=licence)
 

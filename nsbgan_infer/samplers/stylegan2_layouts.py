@@ -46,7 +46,7 @@ def from_public_layout(
 def from_ada_state(tensors: Mapping[str, Tensor], module: Any = None, *, licence: str = "unknown") -> StyleGAN2:
     """The sampler from the state dict of StyleGAN2-ADA's generator, with or without classes, of any architecture.
 
-    `module`: the whole network that it was taken from, if it is at hand: it also says where values are cut, which
+    `module`: the whole network that it was taken from, if available: it also says where values are cut, which
     tensors do not (they then are not). Raises CheckpointError.
     """
     config, rate = _ada_config(tensors, module, licence)
@@ -220,7 +220,7 @@ def _ada_names(config: StyleGAN2Config, rate: float) -> Names:
 
 
 def _part(module: Any, path: str) -> dict[Any, Any]:
-    """The attributes of a part of a whole network; none where it is not at hand."""
+    """The attributes of a part of a whole network; none where it is not available."""
     for name in path.split("."):
         parts = module_attributes(module).get("_modules")
         module = parts.get(name) if isinstance(parts, dict) else None
@@ -249,7 +249,7 @@ def _check_kernels(tensors: Mapping[str, Tensor], total: float) -> None:
 def _of_rosinality(checkpoint: Checkpoint, _name: str, licence: str) -> StyleGAN2:
     average = checkpoint.beside.get("latent_avg")
     if average is not None and not (isinstance(average, Tensor) and is_plain_tensor(average)):
-        raise CheckpointError("latent_avg of the StyleGAN2 checkpoint is no ordinary tensor.")
+        raise CheckpointError("latent_avg of the StyleGAN2 checkpoint is not an ordinary tensor.")
     return from_public_layout(checkpoint.tensors, average, licence=licence)
 
 

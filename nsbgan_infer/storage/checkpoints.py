@@ -112,7 +112,7 @@ def unwrap(loaded: Any, source: Path) -> Checkpoint:
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or not is_plain_tensor(value):
             raise CheckpointError(
-                f"{source} is no state dict: {str(name)[:80]!r} is no ordinary tensor. Save the state dict alone."
+                f"{source} is not a state dict: {str(name)[:80]!r} is not an ordinary tensor. Save it alone."
             )
     if sum(v.numel() * v.element_size() for v in loaded.values()) > SIZE_LIMIT:
         raise CheckpointError(f"{source} describes more than {SIZE_LIMIT:,} bytes of tensors and is refused.")

@@ -189,7 +189,7 @@ def read_header(file: Path) -> dict[str, Any]:
     except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged ({error}): fetch or save it again.") from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{file} is damaged (its header is no table): fetch or save it again.")
+        raise CheckpointError(f"{file} is damaged (its header is not a table): fetch or save it again.")
     return header
 
 
@@ -236,7 +236,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, floating-point ones as fp32."""
     try:
         with safe_open(file, framework="pt") as f:
-            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - safe_open is no mapping
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - safe_open is not a mapping
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is damaged ({error}): fetch or save it again.") from error
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
@@ -245,7 +245,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def _locate(path: Path) -> tuple[Path, dict[str, Any] | None]:
     if path.is_dir():
         if not (path / "model.safetensors").is_file():
-            raise CheckpointError(f"{path} is no saved component: it holds no model.safetensors.")
+            raise CheckpointError(f"{path} is not a saved component: it holds no model.safetensors.")
         return path / "model.safetensors", read_json(path / "config.json")
     if not path.exists():
         raise CheckpointError(f"No such weights: {path}. See `nsbgan models` for those that are known.")

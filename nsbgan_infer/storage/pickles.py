@@ -181,38 +181,38 @@ class Interpreter:
     def _append(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not list:
-            raise DamagedError("it appends to what is no list")
+            raise DamagedError("it appends to what is not a list")
         target.extend(values)
 
     def _set_items(self, flat: list[Any]) -> None:
         target = self.stack[-1]
         table = target.items if isinstance(target, Stub) else target
         if type(table) is not dict:
-            raise DamagedError("it sets an item of what is no dict")
+            raise DamagedError("it sets an item of what is not a dict")
         table.update(_pairs(flat))
 
     def _add_items(self, values: list[Any]) -> None:
         if type(self.stack[-1]) is not set:
-            raise DamagedError("it adds to what is no set")
+            raise DamagedError("it adds to what is not a set")
         self.stack[-1].update(_keys(values))
 
     def _call(self) -> None:
         function, args = self._take(2)
         if not isinstance(function, Named) or type(args) is not tuple:
-            raise DamagedError("it calls what is no name")
+            raise DamagedError("it calls what is not a name")
         rule = RULES.get(function.name)
         self.stack.append(rule(self, *args) if rule else Stub(function.name, args))
 
     def _call_with_keywords(self) -> None:
         (keywords,) = self._take(1)
         if type(keywords) is not dict:
-            raise DamagedError("its keywords are no dict")
+            raise DamagedError("its keywords are not a dict")
         self._call()
 
     def _stack_global(self) -> None:
         module, name = self._take(2)
         if type(module) is not str or type(name) is not str:
-            raise DamagedError("a name is no text")
+            raise DamagedError("a name is not text")
         self.stack.append(_named(module, name))
 
     def _build(self, state: Any) -> None:

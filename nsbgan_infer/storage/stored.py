@@ -25,7 +25,7 @@ class RefusedNameError(Exception):
 
 
 class DamagedError(Exception):
-    """The pickle is no program that data needs, or describes more than it may."""
+    """The pickle is not a program that data needs, or describes more than it may."""
 
 
 @dataclass(eq=False)

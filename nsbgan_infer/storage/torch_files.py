@@ -83,7 +83,7 @@ def open_tensor(value: Any) -> Any:
 def module_tensors(module: Stub) -> dict[str, Tensor]:
     """The state dict of a network that was saved as a whole object: its parameters and buffers by dotted name.
 
-    Raises CheckpointError if it is no such network.
+    Raises CheckpointError if it is another kind of network.
     """
     found: dict[str, Tensor] = {}
     waiting: list[tuple[str, Any]] = [("", module)]

@@ -50,7 +50,7 @@ def check_record(out: Path, record: dict[str, Any]) -> None:
         key = differing[0]
         raise UsageError(
             f"{out} holds a run with {key} = {before.get(key)}, now it is {now.get(key)}: choose a new folder, or give "
-            "the same settings to go on with that run."
+            "the same settings to resume that run."
         )
 
 
@@ -65,7 +65,7 @@ def _fixed(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def resume(tracked: Mapping[str, Any], out: Path, device: torch.device) -> int:
-    """Load the checkpoint of `out` into `tracked`; the step to go on with, 0 for a new run. Raises CheckpointError."""
+    """Load the checkpoint of `out` into `tracked`; the step to resume at, 0 for a new run. Raises CheckpointError."""
     file = out / CHECKPOINT
     if not file.exists():
         return 0

@@ -138,7 +138,7 @@ class TestRegenerate:
         run("generate", "--pipeline", pipeline_folder, "-c", "217", "-n", "2", "--seed", "8", "--res", "64")
         source = Path("out/217_English-springer_seed9.png")
         source = source if source.exists() else next(Path("out").glob("217_*seed9.png"))
-        assert "is no preset" in run("regenerate", source, "-o", "again", code=2).stderr
+        assert "is not a preset" in run("regenerate", source, "-o", "again", code=2).stderr
         run("regenerate", source, "-o", "again", "--pipeline", pipeline_folder)
         again = Path("again") / source.name
         assert np.array_equal(np.asarray(Image.open(again)), np.asarray(Image.open(source)))
@@ -178,7 +178,7 @@ class TestRegenerate:
         for change in ({"decoders": (file,)}, {"sampler": file}, {"preset": str(tmp_path)}, {"preset": "evil/repo"}):
             save_image(Image.new("RGB", (8, 8)), Path("trap.png"), recipe=replace(recipe, **change))
             said = run("regenerate", "trap.png", "-o", "again", code=2).stderr
-            assert "is in no table" in said or "is no preset" in said
+            assert "is in no table" in said or "is not a preset" in said
 
     def test_what_carries_no_recipe(self, run: Run) -> None:
         assert "carries no recipe" in run("regenerate", photo(Path("plain.png")), "-o", "x", code=2).stderr

@@ -139,7 +139,7 @@ def test_a_default_that_cannot_be_fetched_falls_back(
     ship_tiny_weights(tmp_path / "weights", monkeypatch)
     monkeypatch.setenv("NSBGAN_BIGGAN_URL", server)
     said = run("generate", "--class", "207").stderr
-    assert "Using the preset embedded: BigGAN's weights could not be had: What http://127.0.0.1" in said
+    assert "Using the preset embedded: BigGAN's weights could not be fetched: What http://127.0.0.1" in said
     assert [p for p in private_cache.rglob("*") if p.is_file()] == []
     said = run("generate", "--class", "207", "--preset", "pretrained-256-128", code=2).stderr
     assert "is not the file that was expected" in said

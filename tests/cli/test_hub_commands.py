@@ -66,7 +66,7 @@ class TestCard:
 
     def test_what_it_refuses(self, run: Run, decoder: Path) -> None:
         assert "name one" in run("card", decoder, "all", "--repo", REPO, code=2).stderr
-        assert "no weights that ship" in run("card", "nothing", code=2).stderr
+        assert "nor the name of shipped weights" in run("card", "nothing", code=2).stderr
 
 
 class TestPush:
@@ -127,7 +127,7 @@ class TestPush:
         (decoder / "diary.txt").write_text("dear diary")
         assert "diary.txt does not belong" in run("push", decoder, REPO, "--dry-run", code=2).stderr
         assert "write owner/name" in run("push", decoder, "thing", code=2).stderr
-        assert "no component" in run("push", decoder.parent, REPO, code=2).stderr
+        assert "neither a component nor a pipeline" in run("push", decoder.parent, REPO, code=2).stderr
 
 
 class TestRemote:
@@ -199,7 +199,7 @@ class TestCompletion:
             ("nsbgan generate --class golden-r", "plain,golden-retriever"),
             ("nsbgan classes axol", "plain,axolotl"),
             ("nsbgan plan --preset pretrained-256-1", "plain,pretrained-256-128"),
-            ("nsbgan upscale --decoder subband-w-", "plain,subband-w-sharp\nplain,subband-w-fast"),
+            ("nsbgan upscale --decoder subband-w-", "plain,subband-w-fast\nplain,subband-w-sharp"),
             ("nsbgan generate --sampler embedded-w", "plain,embedded-w-64"),
             ("nsbgan generate --sampler ./fol", "file,./fol"),
             ("nsbgan push subband-w-f", "plain,subband-w-fast"),

@@ -128,7 +128,7 @@ def check_options(words: list[str], line: str) -> None:
     known = {opt for p in command.get_params(context) for opt in (*p.opts, *p.secondary_opts)}
     for word in words:
         if re.match(r"--?[a-z]", word):
-            assert word.split("=")[0] in known, f"{word} is no option: {line}"
+            assert word.split("=")[0] in known, f"{word} is not an option: {line}"
 
 
 def test_links_lead_somewhere() -> None:

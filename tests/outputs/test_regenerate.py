@@ -57,7 +57,7 @@ def test_what_is_not_here_is_noted(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_cannot_be_made_again_says_why(tmp_path: Path) -> None:
     recipe = tiny_pipeline()(207, resolution=64).recipes[0]
-    with pytest.raises(UsageError, match="pipeline 'tiny', which is no preset"):
+    with pytest.raises(UsageError, match="pipeline 'tiny', which is not a preset"):
         regenerate(recipe)
     with pytest.raises(UsageError, match="written by another version"):
         regenerate(replace(recipe, dtype="fp8"), pipeline=tiny_pipeline(), force=True)

@@ -234,7 +234,7 @@ def test_missing_files_are_named(component: Component, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"No such weights: .*nowhere"):
         load_component(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"empty is no saved component: it holds no model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"empty is not a saved component: it holds no model\.safetensors"):
         load_component(tmp_path / "empty")
     save_component(component, tmp_path / "part")
     (tmp_path / "part" / "config.json").unlink()

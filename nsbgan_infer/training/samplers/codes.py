@@ -25,7 +25,7 @@ from nsbgan_infer.training.samplers.projected import LiteTrunk, shown_to_trunk
 
 PARTS = (48, 48)  # components of the pooled features and of the grid; the layout has the rest of the code
 CHUNK = 64
-AGREEMENT = 0.9  # least mean correlation of recomputed class means with those of the weights to go on from
+AGREEMENT = 0.9  # least mean correlation of recomputed class means with those of the weights that a run begins with
 SPREAD_SHARE = 0.6  # of the class's standard deviation: what z adds to a blend of stored codes at truncation 1
 
 

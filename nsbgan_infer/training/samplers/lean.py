@@ -80,11 +80,12 @@ class RedrawSettings:
     data: str
     """A folder of `encode_lowbands`."""
     pictures: int = 0
-    """Use only so many of it, evenly spaced (0: all)."""
+    """Use this many of its pictures, evenly spaced (0: all)."""
     name: str = "embedded"
     licence: str = "none"
     start: str = ""
-    """A saved lean sampler to go on from. What has another shape (wider stages) begins anew; codes are turned to it."""
+    """A saved lean sampler to begin with. Layers of another shape (wider stages) start from random weights; codes are
+    turned to it."""
     widths: tuple[int, ...] = (192, 192, 192, 96, 32)
     """Channels at 4 x 4, 8 x 8, ..."""
     code_dim: int = 224
@@ -106,7 +107,7 @@ class RedrawSettings:
     colours: Colours = "lite"
     """Mean and deviation of what the trunks are shown."""
     shift: int = 0
-    """Both real and drawn pictures are moved at random by up to so many of the trunk's 128 pixels, against heads that
+    """Both real and drawn pictures are moved at random by up to this many of the trunk's 128 pixels, against heads that
     learn a small set by heart."""
     keep_looks: float = 4.0
     """Gigabytes that what the trunks see in real pictures may take in memory; it must be 0 for a `shift`."""
@@ -114,7 +115,7 @@ class RedrawSettings:
     d_lr: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.99)
     heads_every: int = 2
-    """The discriminator's heads learn every so many steps."""
+    """The discriminator's heads learn once in this many steps."""
     warm: int = 0
     """Steps in which the heads learn alone, at `warm_lr`."""
     warm_lr: float = 1e-3
@@ -446,7 +447,7 @@ def moved(x: Tensor, by: Tensor, reach: int) -> Tensor:
 def load_start(folder: str, sampler: LearnedSampler) -> Tensor:
     """Copy into `sampler` the weights of the lean sampler saved in `folder` that have the same shape; its class means.
 
-    Raises CheckpointError if it is no lean sampler of the same classes, code and normalisation.
+    Raises CheckpointError if it is not a lean sampler of the same classes, code and normalisation.
     """
     given = load_component(Path(folder), kind="sampler")
     now, then = sampler.config, getattr(given, "config", None)
@@ -454,7 +455,7 @@ def load_start(folder: str, sampler: LearnedSampler) -> Tensor:
     differing = [k for k in same if getattr(then, k, None) != getattr(now, k)]
     if differing:
         raise CheckpointError(
-            f"{folder} is no start for this run: its {differing[0]} is {getattr(then, differing[0], None)}, "
+            f"{folder} is not a start for this run: its {differing[0]} is {getattr(then, differing[0], None)}, "
             f"not {getattr(now, differing[0])}."
         )
     weights, mine = given.state_dict(), sampler.state_dict()

@@ -93,7 +93,7 @@ def encode_lowbands(
 ) -> LowBandSet:
     """Encode every picture of `source`, prepared by `centre_square` at `size` pixels, into the folder `out`.
 
-    All pictures are decoded before anything is replaced; `progress(done, of)` is told after each chunk. Raises
+    All pictures are decoded before anything is replaced; `progress(done, of)` is called after each chunk. Raises
     UsageError if a picture's class is unknown, if `size` does not suit the encoder or `out` cannot be written;
     ImageFileError naming up to five pictures that are damaged or have a side under `smallest`.
     """

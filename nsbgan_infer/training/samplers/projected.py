@@ -126,7 +126,7 @@ class LiteTrunk(nn.Module):
         super().__init__()
         net = lite_network(name, "train", "The projected discriminator")
         after = [b._block_args.output_filters for b in net._blocks]
-        self.taps = {len(after) - 1 - after[::-1].index(c) for c in TAPS}  # the last block with so many channels
+        self.taps = {len(after) - 1 - after[::-1].index(c) for c in TAPS}  # the last block with that many channels
         mean, std = COLOURS[colours]
         self.stem = _FoldedConv(net._conv_stem, net._bn0)
         self.blocks = nn.ModuleList(_Block(b) for b in net._blocks)
