@@ -9,10 +9,14 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 
 from nsbgan_infer import torch_operators
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each, in child processes too: the workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LOOPBACK = ("127.", "localhost", "::1")
 
@@ -24,6 +28,11 @@ def pytest_configure() -> None:
         torch_operators._declare()
     hypothesis.settings.register_profile("no deadline", deadline=None)
     hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core where the whole suite runs; none where files or tests are named, for they start sooner."""
+    return (os.cpu_count() or 1) if config.args == config.getini("testpaths") and not config.option.usepdb else 0
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +64,10 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("NSBGAN_CACHE", str(folder))
     monkeypatch.setenv("HF_HOME", str(folder / "hf"))
     return folder
+
+
+@pytest.fixture
+def kept_networks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache of compiled networks for all tests that ask for it: they meet the same tiny ones again and again."""
+    folder = tmp_path_factory.getbasetemp() / "kept-networks"
+    monkeypatch.setattr("nsbgan_infer.engines.openvino.cache_dir", lambda: folder)

@@ -40,7 +40,7 @@ def test_names_pixels_and_recipes_are_those_of_python(run: Run, pipeline_folder:
 
 
 def test_a_batch_changes_no_pixel_by_more_than_one(run: Run, pipeline_folder: Path) -> None:
-    common = ["generate", "--pipeline", pipeline_folder, "-c", "all", "-n", "2"]
+    common = ["generate", "--pipeline", pipeline_folder, "-c", "all", "-n", "2", "--engine", "eager"]
     run(*common, "-o", "single")
     run(*common, "-o", "batch", "--batch-size", "8")
     files = sorted(Path("single").iterdir())
@@ -206,7 +206,7 @@ def test_ctrl_c_ends_quietly_and_leaves_whole_files(pipeline_folder: Path, tmp_p
     out = tmp_path / "many"
     command = [sys.executable, "-m", "nsbgan_infer", "generate", "--pipeline", str(pipeline_folder), "-c", "1"]
     child = subprocess.Popen(
-        [*command, "-n", "1000", "-o", str(out)],  # more would go to sub-folders
+        [*command, "-n", "1000", "-o", str(out), "--engine", "eager"],  # more would go to sub-folders
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -38,6 +38,7 @@ def test_the_tensors_of_a_sampler(name: str) -> None:
     assert torch.equal(graph.module(*graph.inputs(latents)), sampler(latents))
 
 
+@pytest.mark.usefixtures("kept_networks")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_openvino_stays_within_one_grey_level(name: str) -> None:
     pytest.importorskip("openvino")

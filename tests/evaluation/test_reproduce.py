@@ -79,6 +79,7 @@ def test_random_weights_draw_finite_pictures_to_be_timed(name: str) -> None:
     assert torch.isfinite(sample).all() and sample.std() > 0
 
 
+@pytest.mark.usefixtures("kept_networks")
 def test_table4_runs_the_samplers_that_ship_and_goes_on(
     shipped: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

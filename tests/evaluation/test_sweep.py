@@ -120,6 +120,7 @@ def test_the_share_is_told_by_the_judge_that_did_not_choose(tmp_path: Path) -> N
     assert not torch.equal(found.right, chooser(pictures).logits[:, among].argmax(1) == asked)
 
 
+@pytest.mark.usefixtures("kept_networks")
 def test_an_engine_gives_the_same_figures_and_files_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     judge = TinyClassifier()
