@@ -24,7 +24,10 @@ from nsbgan_infer.errors import UsageError
 )
 @console_options
 def command(words: tuple[str, ...], preset: str | None, sampler: str | None, console: Console) -> None:
-    """List the ImageNet classes, or those whose name contains WORD (an id or a WordNet id also serves)."""
+    """List the ImageNet classes, or those that WORD means: a name, a part of one, or a kind such as dog or vehicle.
+
+    An id or a WordNet id also serves.
+    """
     if preset and sampler:
         raise UsageError("Give --preset or --sampler, not both.")
     found = _matching(" ".join(words))
