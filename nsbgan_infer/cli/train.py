@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from nsbgan_infer.cli.complete import decoder_names
+from nsbgan_infer.cli.groups import Group
 from nsbgan_infer.cli.options import EXISTING, FOLDER, Decorator, bundled, console_options
 from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
@@ -82,7 +83,7 @@ data_option = click.option(
 )
 
 
-@click.group("train")
+@click.group("train", cls=Group)
 def command() -> None:
     """Train a decoder or a sampler (extra `train`); on several GPUs start it by `accelerate launch -m nsbgan_infer`.
 
