@@ -77,6 +77,19 @@ def search(text: str) -> list[ImageNetClass]:
     return found or [c for c in classes if any(want in _plain(n) for n in c.names)]
 
 
+def list_classes(word: str = "") -> list[ImageNetClass]:
+    """All classes, or those that `word` means: a name, a part of one, or a kind such as dog or vehicle.
+
+    Raises UnknownNameError, with near names, where there is none.
+
+    >>> [c.name for c in list_classes("parrot")]
+    ['African grey', 'macaw', 'sulphur-crested cockatoo', 'lorikeet']
+    """
+    if not word.strip():
+        return list(all_classes())
+    return search(word) or [find_class(word)]  # an id, a WordNet id, or an error with near names
+
+
 def find_class(query: str | int) -> ImageNetClass:
     """The one class meant by an id, a WordNet id, an exact name, an unambiguous part of one or a kind with one class.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image, PngImagePlugin
 
 from nsbgan_infer.classes import NUM_CLASSES, all_classes
-from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
+from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError, WrongTypeError
 from nsbgan_infer.storage.files import write_bytes
 from nsbgan_infer.storage.image_files import open_whole
 
@@ -140,8 +140,9 @@ def file_name(class_id: int | None, seed: int, fmt: Format = "png", *, labels: s
     return f"{start}_seed{seed}{SUFFIX[fmt]}"
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: str | Path) -> Format:
     """The format meant by a file name. Raises UsageError for other suffixes."""
+    path = Path(path)
     known: dict[str, Format] = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
     if path.suffix.lower() not in known:
         raise UsageError(f"Cannot tell an image format from '{path.name}': end it in .png, .webp or .jpg.")
@@ -168,18 +169,20 @@ def encode_image(
 
 
 def save_image(
-    image: Image.Image, path: Path, *, recipe: Recipe | None = None, quality: int = 92, compress: int = 1
+    image: Image.Image, path: str | Path, *, recipe: Recipe | None = None, quality: int = 92, compress: int = 1
 ) -> None:
-    """Write an image, whole or not at all, in the format of the path's suffix.
+    """Write an image, whole or not at all, in the format of the path's suffix. Raises UsageError, WrongTypeError.
 
     >>> save_image(Image.new("RGB", (8, 8)), Path("black.png"))
     >>> open_image(Path("black.png")).size
     (8, 8)
     """
-    write_bytes(path, encode_image(image, format_of(path), recipe=recipe, quality=quality, compress=compress))
+    if not isinstance(image, Image.Image):
+        raise WrongTypeError(f"An image is a PIL image, not a {type(image).__name__}: take one of `output.images`.")
+    write_bytes(Path(path), encode_image(image, format_of(path), recipe=recipe, quality=quality, compress=compress))
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: str | Path) -> Recipe:
     """The recipe inside an image. Raises ImageFileError if the file is no image or carries none."""
     image = open_image(path)
     text: Any = image.info.get(KEY)
@@ -194,14 +197,14 @@ def read_recipe(path: Path) -> Recipe:
     return Recipe.from_json(text)
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     """Open and fully decode an image file. Raises ImageFileError with one sentence (missing, damaged, a bomb)."""
-    return open_whole(path, str(path))
+    return open_whole(Path(path), str(path))
 
 
 def grid(images: Sequence[Image.Image], columns: int, *, gap: int = 0) -> Image.Image:
     """Images of one size in rows of `columns`, `gap` white pixels apart. Raises UsageError for none or mixed sizes."""
-    if not images or columns < 1:
+    if len(images) == 0 or columns < 1:
         raise UsageError("A grid needs at least one image and one column.")
     width, height = images[0].size
     if any(i.size != (width, height) for i in images):
