@@ -219,8 +219,13 @@ def _report(run: Run, console: Console, work: Callable[[], Any]) -> None:
     """Train, and tell where the result lies (of several processes only the first tells)."""
     from nsbgan_infer.training.run_folder import CHECKPOINT
 
-    with console.resumable(run.out / CHECKPOINT):
-        component = work()
+    try:
+        with console.resumable(run.out / CHECKPOINT):
+            component = work()
+    except KeyboardInterrupt:
+        if not (run.out / CHECKPOINT).exists():
+            console.note("Stopped before the first step: there is nothing to resume.")
+        raise
     if os.environ.get("RANK", "0") != "0":
         return
     value = {"out": str(run.out), "kind": component.kind, "arch": component.arch}
