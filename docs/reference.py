@@ -22,8 +22,12 @@ NOTE = "*Written by `python docs/reference.py`: change the source, not this page
 
 # module -> public names, in the order of the numbered steps
 MODULES = {
-    "pipeline": ["NsbPipeline", "Drawing", "Output", "Request", "Stage"],
-    "classes": ["find_class", "parse_classes", "search"],
+    "pipeline": ["NsbPipeline"],
+    "pretrained": ["list_models"],
+    "calls": ["Output", "Drawing", "Request"],
+    "joints": ["Stage"],
+    "wrapping": ["as_sampler", "as_decoder"],
+    "classes": ["find_class", "list_classes", "parse_classes", "search"],
     "latents": ["Latents", "draw_latents", "walk"],
     "samplers.base": ["SamplerInfo", "Sampler"],
     "rejection": ["Rule", "draw_accepted", "Accepted", "rejected_outputs", "Tally"],
@@ -44,8 +48,9 @@ MODULES = {
     "bulk.run": ["run"],
     "engines": ["place", "place_part", "with_engine"],
     "outputs.writer": ["ImageWriter", "plan_sheet", "write_accepted"],
-    "outputs.regenerate": ["regenerate", "Regenerated"],
+    "outputs.regenerate": ["regenerate", "Regenerated", "from_recipe"],
     "outputs.inspect": ["inspect"],
+    "publishing.push": ["push_to_hub"],
     "training.decoders.presets": ["decoder_settings"],
     "training.decoders.l1": ["train_decoder"],
     "evaluation.reconstruction": ["evaluate_decoder"],

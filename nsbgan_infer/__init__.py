@@ -6,7 +6,7 @@ decoder turns the low band into the big picture::
     from nsbgan_infer import NsbPipeline
 
     pipeline = NsbPipeline.from_pretrained("embedded")
-    pipeline("golden retriever", num_images=4, seeds=0).images[0].save("dog.png")
+    pipeline("golden retriever", num_images=4, seeds=0).save("dogs")
 
 Importing the package is quick: each public name is loaded on first use.
 """
@@ -19,22 +19,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nsbgan_infer.bulk.plan import Plan
     from nsbgan_infer.bulk.run import run
-    from nsbgan_infer.classes import find_class, parse_classes
+    from nsbgan_infer.calls import Drawing, Output, Request
+    from nsbgan_infer.classes import find_class, list_classes, parse_classes
     from nsbgan_infer.decoders.base import Decoder, DecoderInfo
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
     from nsbgan_infer.images import Recipe, grid, save_image
+    from nsbgan_infer.joints import Stage
     from nsbgan_infer.latents import Latents, draw_latents, walk
     from nsbgan_infer.outputs.inspect import inspect
-    from nsbgan_infer.outputs.regenerate import regenerate
+    from nsbgan_infer.outputs.regenerate import from_recipe, regenerate
     from nsbgan_infer.outputs.writer import ImageWriter
     from nsbgan_infer.photos import enlarge, open_photo
-    from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Request, Stage
+    from nsbgan_infer.pipeline import NsbPipeline
+    from nsbgan_infer.pretrained import list_models
+    from nsbgan_infer.publishing.push import push_to_hub
     from nsbgan_infer.registry import load_classifier, load_decoder, load_sampler
     from nsbgan_infer.rejection import Rule, draw_accepted
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
     from nsbgan_infer.storage.architectures import Component
     from nsbgan_infer.storage.components import load_component, save_component
+    from nsbgan_infer.wrapping import as_decoder, as_sampler
 
 __version__ = "0.1.0"
 
@@ -42,33 +47,39 @@ _HOME = {
     "Component": "storage.architectures",
     "Decoder": "decoders.base",
     "DecoderInfo": "decoders.base",
-    "Drawing": "pipeline",
+    "Drawing": "calls",
     "ImageWriter": "outputs.writer",
     "Latents": "latents",
     "NsbError": "errors",
     "NsbPipeline": "pipeline",
-    "Output": "pipeline",
+    "Output": "calls",
     "PixelEncoder": "encoders",
     "Plan": "bulk.plan",
     "Recipe": "images",
-    "Request": "pipeline",
+    "Request": "calls",
     "Rule": "rejection",
     "Sampler": "samplers.base",
     "SamplerInfo": "samplers.base",
-    "Stage": "pipeline",
+    "Stage": "joints",
     "WaveletEncoder": "encoders",
+    "as_decoder": "wrapping",
+    "as_sampler": "wrapping",
     "draw_accepted": "rejection",
     "draw_latents": "latents",
     "enlarge": "photos",
     "find_class": "classes",
+    "from_recipe": "outputs.regenerate",
     "grid": "images",
     "inspect": "outputs.inspect",
+    "list_classes": "classes",
+    "list_models": "pretrained",
     "load_classifier": "registry",
     "load_component": "storage.components",
     "load_decoder": "registry",
     "load_sampler": "registry",
     "open_photo": "photos",
     "parse_classes": "classes",
+    "push_to_hub": "publishing.push",
     "regenerate": "outputs.regenerate",
     "run": "bulk.run",
     "save_component": "storage.components",
@@ -96,18 +107,24 @@ __all__ = [
     "Stage",
     "WaveletEncoder",
     "__version__",
+    "as_decoder",
+    "as_sampler",
     "draw_accepted",
     "draw_latents",
     "enlarge",
     "find_class",
+    "from_recipe",
     "grid",
     "inspect",
+    "list_classes",
+    "list_models",
     "load_classifier",
     "load_component",
     "load_decoder",
     "load_sampler",
     "open_photo",
     "parse_classes",
+    "push_to_hub",
     "regenerate",
     "run",
     "save_component",

@@ -1,6 +1,7 @@
 """Step 0, classes: "golden retriever" | n02099601 | 207 -> class id (0 to 999).
 
-The table of the 1000 ImageNet classes is bundled (id, WordNet id, names); no corpus is downloaded.
+Two tables are bundled: the 1000 ImageNet classes (id, WordNet id, names), and what WordNet 3.0 puts above them (dog,
+bird, vehicle; data/WORDNET-LICENSE.txt). No corpus is downloaded.
 """
 
 from __future__ import annotations
@@ -47,17 +48,50 @@ def all_classes() -> tuple[ImageNetClass, ...]:
     return tuple(ImageNetClass(int(i), wnid, tuple(names.split(", "))) for i, wnid, names in rows)
 
 
+@cache
+def all_kinds() -> dict[str, tuple[int, ...]]:
+    """What WordNet puts above the classes: a plain name such as `dog` -> the ids of all that are one, in order."""
+    text = resources.files("nsbgan_infer").joinpath("data/wordnet_kinds.tsv").read_text(encoding="utf-8")
+    kinds: dict[str, set[int]] = {}
+    for line in text.splitlines()[1:]:
+        _wnid, names, ids = line.split("\t")
+        ranges = [part.partition("-") for part in ids.split(",")]
+        found = [i for first, _, last in ranges for i in range(int(first), int(last or first) + 1)]
+        for name in names.split(", "):  # one word may have several meanings
+            kinds.setdefault(_plain(name), set()).update(found)
+    return {name: tuple(sorted(found)) for name, found in kinds.items()}
+
+
 def search(text: str) -> list[ImageNetClass]:
-    """Classes that match `text`: the exact names if there are any, else those with a name that contains it."""
+    """Classes that match `text`, best first: those of exactly that name; else all of that kind (`dog`: the breeds) and
+    those with these words in a name (`hot dog`); else those with a name that contains it (`dogsled`)."""
     want = _plain(text)
     if not want:
         return []
-    exact = [c for c in all_classes() if any(_plain(n) == want for n in c.names)]
-    return exact or [c for c in all_classes() if any(want in _plain(n) for n in c.names)]
+    classes = all_classes()
+    if exact := [c for c in classes if any(_plain(n) == want for n in c.names)]:
+        return exact
+    kind = all_kinds().get(want, ())
+    worded = [c for c in classes if any(f" {want} " in f" {_plain(n)} " for n in c.names)]
+    found = [classes[i] for i in kind] + [c for c in worded if c.id not in kind]
+    return found or [c for c in classes if any(want in _plain(n) for n in c.names)]
+
+
+def list_classes(word: str = "") -> list[ImageNetClass]:
+    """All classes, or those that `word` means: a name, a part of one, or a kind such as dog or vehicle.
+
+    Raises UnknownNameError, with near names, where there is none.
+
+    >>> [c.name for c in list_classes("parrot")]
+    ['African grey', 'macaw', 'sulphur-crested cockatoo', 'lorikeet']
+    """
+    if not word.strip():
+        return list(all_classes())
+    return search(word) or [find_class(word)]  # an id, a WordNet id, or an error with near names
 
 
 def find_class(query: str | int) -> ImageNetClass:
-    """The one class meant by an id, a WordNet id, an exact name or an unambiguous part of a name.
+    """The one class meant by an id, a WordNet id, an exact name, an unambiguous part of one or a kind with one class.
 
     Raises UnknownNameError for none (with near names) or for several (listing them).
 
@@ -79,7 +113,8 @@ def find_class(query: str | int) -> ImageNetClass:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        listed = "; ".join(str(c) for c in matches[:8]) + ("; ..." if len(matches) > 8 else "")
+        more = f"; ... (all {len(matches)}: `nsbgan classes {text}`)"
+        listed = "; ".join(str(c) for c in matches[:8]) + (more if len(matches) > 8 else "")
         raise UnknownNameError(f"Class name '{text}' is ambiguous, give the id of one of these: {listed}")
     raise UnknownNameError(f"No ImageNet class is called '{text}': {_suggest(text)}")
 

@@ -6,9 +6,10 @@ from functools import cache
 
 import torch
 
-from nsbgan_infer.errors import UsageError
+from nsbgan_infer.errors import UsageError, WrongTypeError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -24,10 +25,19 @@ def pick_device(name: str = "auto") -> torch.device:
     if device is None or device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"Unknown device '{name}': use auto, cpu, cuda, cuda:N or mps.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"Device '{name}' is not available here: use --device cpu or auto.")
+        raise UsageError(f"Device '{name}' is not available here: use cpu or auto.")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("Device 'mps' is not available here: use --device cpu or auto.")
+        raise UsageError("Device 'mps' is not available here: use cpu or auto.")
     return device
+
+
+def pick_float(dtype: torch.dtype) -> torch.dtype:
+    """`dtype` if the networks can compute in it. Raises UsageError for another, WrongTypeError for what is none."""
+    if not isinstance(dtype, torch.dtype):
+        raise WrongTypeError(f"A dtype is torch.float32, torch.bfloat16 or torch.float16, not {dtype!r}.")
+    if dtype not in FLOATS:
+        raise UsageError(f"The networks do not compute in {dtype}: use torch.float32, torch.bfloat16 or torch.float16.")
+    return dtype
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -31,6 +31,10 @@ class UsageError(NsbError):
     exit_code = 2
 
 
+class WrongTypeError(UsageError, TypeError):
+    """An argument is of a type that cannot serve there; the message says which does."""
+
+
 class UnknownNameError(UsageError):
     """A name that is in no table; the message lists what is near it."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image, PngImagePlugin
 
 from nsbgan_infer.classes import NUM_CLASSES, all_classes
-from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
+from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError, WrongTypeError
 from nsbgan_infer.storage.files import write_bytes
 from nsbgan_infer.storage.image_files import open_whole
 
@@ -40,7 +40,7 @@ class Recipe:
     `preset` is a registry name; `sampler` and `decoders` are names and `weights` maps them to the SHA-256 of their
     weights; `class_id` is None for an unconditional sampler; `attempt` counts the draws of rejection sampling
     (0: the first); `versions` holds nsbgan_infer and torch; `labels` says whether the class is one of ImageNet's or has
-    only a number.
+    only a number. `latents` are those that were given instead of drawn from class and seed (`latents_file.read_table`).
     """
 
     preset: str
@@ -60,10 +60,14 @@ class Recipe:
     attempt: int = 0
     rejection: dict[str, Any] | None = None
     labels: str = "imagenet"
+    latents: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """The recipe as one line of ASCII JSON."""
-        return json.dumps({"format": 1, **asdict(self)}, sort_keys=True)
+        values = asdict(self)
+        if self.latents is None:
+            del values["latents"]  # so that older versions read what they can make
+        return json.dumps({"format": 1, **values}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -104,6 +108,8 @@ class Recipe:
             raise ValueError("the labels are of an unknown kind")
         if self.rejection is not None and not isinstance(self.rejection, dict):
             raise ValueError("rejection is not a table")
+        if self.latents is not None and not isinstance(self.latents, dict):
+            raise ValueError("latents are not a table")
 
 
 def _is_name(text: object) -> bool:
@@ -134,8 +140,9 @@ def file_name(class_id: int | None, seed: int, fmt: Format = "png", *, labels: s
     return f"{start}_seed{seed}{SUFFIX[fmt]}"
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: str | Path) -> Format:
     """The format meant by a file name. Raises UsageError for other suffixes."""
+    path = Path(path)
     known: dict[str, Format] = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
     if path.suffix.lower() not in known:
         raise UsageError(f"Cannot tell an image format from '{path.name}': end it in .png, .webp or .jpg.")
@@ -162,18 +169,20 @@ def encode_image(
 
 
 def save_image(
-    image: Image.Image, path: Path, *, recipe: Recipe | None = None, quality: int = 92, compress: int = 1
+    image: Image.Image, path: str | Path, *, recipe: Recipe | None = None, quality: int = 92, compress: int = 1
 ) -> None:
-    """Write an image, whole or not at all, in the format of the path's suffix.
+    """Write an image, whole or not at all, in the format of the path's suffix. Raises UsageError, WrongTypeError.
 
     >>> save_image(Image.new("RGB", (8, 8)), Path("black.png"))
     >>> open_image(Path("black.png")).size
     (8, 8)
     """
-    write_bytes(path, encode_image(image, format_of(path), recipe=recipe, quality=quality, compress=compress))
+    if not isinstance(image, Image.Image):
+        raise WrongTypeError(f"An image is a PIL image, not a {type(image).__name__}: take one of `output.images`.")
+    write_bytes(Path(path), encode_image(image, format_of(path), recipe=recipe, quality=quality, compress=compress))
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: str | Path) -> Recipe:
     """The recipe inside an image. Raises ImageFileError if the file is not an image or carries none."""
     image = open_image(path)
     text: Any = image.info.get(KEY)
@@ -188,14 +197,14 @@ def read_recipe(path: Path) -> Recipe:
     return Recipe.from_json(text)
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     """Open and fully decode an image file. Raises ImageFileError with one sentence (missing, damaged, a bomb)."""
-    return open_whole(path, str(path))
+    return open_whole(Path(path), str(path))
 
 
 def grid(images: Sequence[Image.Image], columns: int, *, gap: int = 0) -> Image.Image:
     """Images of one size in rows of `columns`, `gap` white pixels apart. Raises UsageError for none or mixed sizes."""
-    if not images or columns < 1:
+    if len(images) == 0 or columns < 1:
         raise UsageError("A grid needs at least one image and one column.")
     width, height = images[0].size
     if any(i.size != (width, height) for i in images):

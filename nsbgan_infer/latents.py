@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -44,9 +44,35 @@ class Latents:
     def __getitem__(self, part: slice) -> Latents:
         return Latents(self.z[part], self.y[part], self.seeds[part], self.truncation, self.mode)
 
+    def pick(self, at: Sequence[int]) -> Latents:
+        """Those of the images at these places, in their order."""
+        picked: dict[str, Any] = {}
+        for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
+            taken = value[list(at)] if isinstance(value, Tensor) else value
+            picked[name] = tuple(value[i] for i in at) if isinstance(value, tuple) else taken
+        return Latents(**picked)
+
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Latents:
         """The same latents on a device and in a dtype."""
         return Latents(self.z.to(device, dtype), self.y.to(device, dtype), self.seeds, self.truncation, self.mode)
+
+
+def join_latents(parts: Sequence[Latents]) -> Latents:
+    """Several latents of one truncation as one, in their order. Raises UsageError for none, or for mixed ones."""
+    if not parts:
+        raise UsageError("No latents were given to join.")
+    joined: dict[str, Any] = {}
+    for field in fields(Latents):
+        values = [getattr(part, field.name) for part in parts]
+        if all(isinstance(v, Tensor) for v in values):
+            joined[field.name] = torch.cat(values)
+        elif all(isinstance(v, tuple) for v in values):
+            joined[field.name] = tuple(item for v in values for item in v)
+        elif any(v != values[0] for v in values):
+            raise UsageError(f"Latents of different {field.name}s cannot be joined: {values[0]} and others.")
+        else:
+            joined[field.name] = values[0]
+    return Latents(**joined)
 
 
 def draw_latents(

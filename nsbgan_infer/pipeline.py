@@ -6,91 +6,48 @@ it is built, and runs the steps batch by batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.classes import find_class, parse_classes, parse_numbers
+from nsbgan_infer.asking import check_latents, class_ids, holds_mix, latents_of, mixed_latents, seeds_of
+from nsbgan_infer.asking import requests_of as requests_of
+from nsbgan_infer.calls import AS_TRAINED as AS_TRAINED
+from nsbgan_infer.calls import Classes as Classes
+from nsbgan_infer.calls import Drawing as Drawing
+from nsbgan_infer.calls import Output as Output
+from nsbgan_infer.calls import Request as Request
+from nsbgan_infer.calls import join_outputs as join_outputs
+from nsbgan_infer.calls import with_recipe as with_recipe
 from nsbgan_infer.decoders.anchor import decode_over
-from nsbgan_infer.decoders.base import Decoder
-from nsbgan_infer.devices import dtype_name
-from nsbgan_infer.encoders import Encoder
+from nsbgan_infer.decoders.base import Decoder, DecoderInfo
+from nsbgan_infer.devices import dtype_name, pick_device, pick_float
 from nsbgan_infer.encoders.table import follow
-from nsbgan_infer.errors import JointError, NonFiniteError, UsageError
-from nsbgan_infer.images import Recipe, to_pil
-from nsbgan_infer.latents import Latents, TruncationMode, check_seed, check_truncation, draw_latents
-from nsbgan_infer.reductions import PICTURE, Reduction, reduction
-from nsbgan_infer.registry import load_decoder
+from nsbgan_infer.errors import NonFiniteError, UsageError, WorkError, WrongTypeError
+from nsbgan_infer.images import Recipe
+from nsbgan_infer.joints import Stage as Stage
+from nsbgan_infer.joints import check_joints, check_part, check_parts, describe_parts, reductions_of
+from nsbgan_infer.latents import Latents, TruncationMode, check_truncation, walk
+from nsbgan_infer.latents_file import latents_table
+from nsbgan_infer.progress import bar
+from nsbgan_infer.reductions import Reduction
+from nsbgan_infer.registry import load_decoder, package_of
 from nsbgan_infer.samplers.base import Sampler
-from nsbgan_infer.storage.components import weights_sha256
-
-if TYPE_CHECKING:
-    from PIL import Image
+from nsbgan_infer.storage.components import remember_weights, weights_sha256
 
 Progress = Callable[[str, int, int], None]  # step name, images done, images in all
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Steps 3 and 4: an optional encoder followed by a decoder. Output side = input / 2^levels * scale."""
-
-    encoder: Encoder | None
-    decoder: Decoder
-
-    def emits(self, resolution: int) -> int:
-        """The side of the picture that this stage makes from one of `resolution`."""
-        return (resolution >> (self.encoder.levels if self.encoder else 0)) * self.decoder.info.scale
-
-
-@dataclass(frozen=True)
-class Request:
-    """One image to make: an ImageNet class id (None for an unconditional sampler) and a seed."""
-
-    class_id: int | None
-    seed: int
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What decides, beside the request, what is drawn. `NsbPipeline.settle` fills in what is left out."""
-
-    truncation: float | None = None
-    """Above 0 and up to 1; None: what the sampler's weights expect."""
-    mode: TruncationMode | None = None
-    """How z is truncated (`latents.draw_z`); None: as the sampler's weights expect."""
-    resolution: int | None = None
-    """Stop after the stage that emits pictures of this side; None: after the last."""
-
-
-AS_TRAINED = Drawing()
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a call returns: `images` (PIL, RGB), `tensors` (N, 3, H, W) float32 nominally [0, 1], unclamped, `recipes`,
-    `requests`, and `steps`: every intermediate by name (`sample`, `low band 1`, `decoded 1`, ...) if asked for.
-    """
-
-    tensors: Tensor
-    requests: tuple[Request, ...]
-    recipes: tuple[Recipe, ...]
-    steps: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def images(self) -> list[Image.Image]:
-        """The images, clamped and rounded to 8 bit."""
-        return to_pil(self.tensors)
-
-
 class NsbPipeline:
-    """A sampler and its stages. Raises JointError when two neighbours do not fit."""
+    """A sampler and its stages. Raises JointError when two neighbours do not fit, WrongTypeError for other objects."""
 
     def __init__(self, sampler: Sampler, stages: Sequence[Stage] = (), *, name: str = "custom") -> None:
+        check_parts(sampler, stages)
         self.sampler = sampler
         self.stages = tuple(stages)
         self.name = name
@@ -99,42 +56,97 @@ class NsbPipeline:
         self.engine = "eager"  # what runs the networks, and in which dtype if not in `dtype`: see `engines`
         self.computes_in: torch.dtype | None = None
         self.use_engine: Callable[[Any], Any] | None = None  # brings one more part onto that engine; None: plain torch
-        check_joints(self)
+        check_joints(sampler, self.stages)
+        for part in self._parts():
+            remember_weights(part)
 
     @classmethod
     def from_pretrained(
-        cls, ref: str | Path, *, sampler: str | None = None, decoder: str | None = None, revision: str | None = None
+        cls,
+        ref: str | Path,
+        *,
+        sampler: Sampler | str | Path | None = None,
+        decoder: Decoder | str | Path | None = None,
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        torch_dtype: torch.dtype | None = None,
+        modules: Mapping[str, nn.Module] | None = None,
     ) -> NsbPipeline:
         """A preset's name, a folder written by `save_pretrained`, or a Hub id (`owner/name`, `hf://owner/name`).
 
-        `sampler` and `decoder` replace those of the pipeline: a name, a folder, a file or a Hub reference. Raises
-        UnknownNameError, CheckpointError, OfflineError or JointError, each with the next step.
+        `sampler` and `decoder` replace those of the pipeline: an object, or a name, a folder, a file or a Hub
+        reference. `device` and `torch_dtype` are handed to `to`. `modules` are your own modules for a folder that holds
+        their weights, by the folder's name (`save_pretrained`). Raises UnknownNameError, CheckpointError, OfflineError,
+        WrongTypeError or JointError, each with the next step.
         """
         from nsbgan_infer.pretrained import load_pipeline
 
-        return load_pipeline(str(ref), sampler=sampler, decoder=decoder, revision=revision)
+        if not isinstance(ref, str | Path):
+            raise WrongTypeError(f"A pipeline is named by a text or a path, not by a {type(ref).__name__}.")
+        target = pick_device(str(device)) if device is not None else None  # before anything is fetched
+        dtype = pick_float(torch_dtype) if torch_dtype is not None else None
+        pipeline = load_pipeline(str(ref), sampler=sampler, decoder=decoder, revision=revision, modules=modules)
+        return pipeline.to(target, dtype)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write a folder: `model_index.json` and one folder for every component with weights."""
+        """Write a folder: `model_index.json` and one folder for every component with weights.
+
+        Weights that are as they were loaded keep their file, precision and checksum. Of a torch module of your own
+        the weights are kept and its class is named: no code goes into the folder, so whoever loads it brings the
+        module (`from_pretrained(folder, modules={"decoder-1": MyNet()})`). Raises UsageError for what has neither
+        weights nor a name in the registry.
+        """
         from nsbgan_infer.pretrained import save_pipeline
 
         return save_pipeline(self, Path(folder))
 
-    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> NsbPipeline:
-        """Move the networks, in place, and return the pipeline."""
-        self.device = torch.device(device) if device is not None else self.device
-        self.dtype = dtype or self.dtype
-        for part in (self.sampler, *(s.decoder for s in self.stages)):
-            if isinstance(part, nn.Module):
-                part.to(self.device, self.dtype)
+    def to(
+        self, device: str | torch.device | torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> NsbPipeline:
+        """Move the networks, in place, and return the pipeline: `to("cuda")`, `to(torch.bfloat16)`, `to("cpu", dtype)`.
+
+        Raises UsageError for a device that is not here, a dtype that is no floating-point one, or parts that an engine
+        compiled; WorkError where memory runs out. The pipeline then stays as it was.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        before = self.device, self.dtype
+        after = before[0] if device is None else pick_device(str(device)), pick_float(dtype or self.dtype)
+        if self.engine in ("compile", "openvino") and after != before:
+            raise UsageError(
+                f"The engine {self.engine} runs this pipeline on {before[0]} in {dtype_name(before[1])}: load it anew "
+                "and move it before the engine is put on."
+            )
+        try:
+            self._move(*after)
+        except RuntimeError as error:  # memory, or a kind of number that the device does not have
+            self._move(*before)
+            reason = str(error).splitlines()[0]
+            raise WorkError(f"Cannot move to {after[0]} ({reason}): the pipeline stays on {before[0]}.") from error
+        self.device, self.dtype = after
         return self
 
-    def with_decoder(self, decoder: Decoder | str) -> NsbPipeline:
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        for part in self._parts():
+            if isinstance(part, nn.Module):
+                part.to(device, dtype)
+
+    def _parts(self) -> tuple[Sampler | Decoder, ...]:
+        return (self.sampler, *(s.decoder for s in self.stages))
+
+    def __repr__(self) -> str:
+        how = f"{self.device}, {dtype_name(self.computes_in or self.dtype)}, engine {self.engine}"
+        lines = [f"NsbPipeline {self.name} on {how}", *describe_parts(self.sampler, self.stages)]
+        sides = ", ".join(map(str, self.resolutions))
+        return "\n  ".join([*lines, f"makes    {sides} pixels a side"])
+
+    def with_decoder(self, decoder: Decoder | str | Path) -> NsbPipeline:
         """The same pipeline with another decoder in every stage, on the pipeline's device, engine and dtype.
 
         The encoders make what it reads.
         """
-        new = load_decoder(decoder) if isinstance(decoder, str) else decoder
+        new = load_decoder(str(decoder)) if isinstance(decoder, str | Path) else decoder
+        check_part(new, "decoder", DecoderInfo)
         stages = [Stage(s.encoder and follow(s.encoder, new.info.reads), new) for s in self.stages]
         NsbPipeline(self.sampler, stages, name=self.name)  # what does not fit is refused before an engine compiles it
         if isinstance(new, nn.Module):
@@ -167,28 +179,31 @@ class NsbPipeline:
     def reductions(self) -> tuple[Reduction, ...]:
         """What comes into each stage's decoder: its encoder's reduction, the sample, or the picture of the stage
         before."""
-        whole = [self.sampler.info.reduction, *(reduction(PICTURE) for _ in self.stages[1:])]
-        return tuple(reduction(s.encoder.makes) if s.encoder else w for s, w in zip(self.stages, whole, strict=False))
+        return reductions_of(self.sampler, self.stages)
 
     def __call__(
         self,
-        classes: str | int | Sequence[str | int] | None = None,
+        classes: Classes | None = None,
         num_images: int = 1,
         *,
         seeds: int | Sequence[int] = 0,
         truncation: float | None = None,
         truncation_mode: TruncationMode | None = None,
         resolution: int | None = None,
-        decoder: Decoder | str | None = None,
+        decoder: Decoder | str | Path | None = None,
+        latents: Latents | None = None,
         batch_size: int = 1,
         keep_steps: bool = False,
-        progress: Progress | None = None,
+        progress: Progress | bool = True,
     ) -> Output:
         """Make `num_images` of each class (ids, WordNet ids, names, ranges, `all`; None for unconditional samplers).
 
-        `seeds`: S, so that image j of each class has seed S + j, or one seed for each of the images of a class.
-        `truncation` in (0, 1] and its mode default to what the sampler's weights expect. `resolution` stops after the
-        stage that emits it (default: the last). `decoder` replaces the decoder of every stage for this call.
+        A class may be a mix, such as `{"golden retriever": 0.5, "Samoyed": 0.5}`. `seeds`: S, so that image j of each
+        class has seed S + j, or one seed for each of the images of a class. `truncation` in (0, 1] and its mode default
+        to what the sampler's weights expect. `resolution` stops after the stage that emits it (default: the last).
+        `decoder` replaces the decoder of every stage for this call. `latents` are drawn as they are, in place of
+        classes, seeds and truncation; they go into the recipes. `progress`: False shows no bar, a function is called
+        with each step's name, the images done and all of them.
         Raises UsageError and UnknownNameError before any work, NonFiniteError and WorkError during it.
 
         To keep only what a classifier recognises: `rejection.draw_accepted`.
@@ -200,59 +215,81 @@ class NsbPipeline:
         2
         """
         pipeline = self if decoder is None else self.with_decoder(decoder)
-        parts = pipeline.stream(
-            pipeline.requests(classes, num_images, seeds=seeds),
-            Drawing(truncation, truncation_mode, resolution),
-            batch_size=batch_size,
-            keep_steps=keep_steps,
-            progress=progress,
-        )
-        return join_outputs(list(parts))
+        drawing = Drawing(truncation, truncation_mode, resolution)
+        if latents is None and holds_mix(classes):
+            self.settle(drawing)
+            latents = self.latents(classes, drawing, num_images=num_images, seeds=seeds)
+        elif latents is not None and (classes, num_images, seeds, drawing.truncation, drawing.mode) != (
+            None,
+            1,
+            0,
+            None,
+            None,
+        ):
+            raise UsageError("Latents hold classes, seeds and truncation themselves: leave these out beside them.")
+        if latents is None:
+            requests = pipeline.requests(classes, num_images, seeds=seeds)
+        else:
+            check_latents(latents, self.sampler)
+            requests, drawing = requests_of(latents), Drawing(latents.truncation, latents.mode, resolution)
+        with bar(len(requests), shown=progress is True) as shown:
+            told = progress if callable(progress) else None
+            parts = []
+            for part in pipeline.stream(
+                requests, drawing, latents=latents, batch_size=batch_size, keep_steps=keep_steps, progress=told
+            ):
+                parts.append(part)
+                if shown is not None:
+                    shown.update(len(part))
+        return join_outputs(parts)
 
     def requests(
-        self, classes: str | int | Sequence[str | int] | None, num_images: int = 1, *, seeds: int | Sequence[int] = 0
+        self, classes: Classes | None, num_images: int = 1, *, seeds: int | Sequence[int] = 0
     ) -> list[Request]:
         """The images meant by the arguments of a call, class by class. Raises UsageError and UnknownNameError."""
-        if num_images < 1:
-            raise UsageError(f"{num_images} images were asked for: ask for at least 1.")
-        each = [seeds + j for j in range(num_images)] if isinstance(seeds, int) else list(seeds)
-        if len(each) != num_images:
-            raise UsageError(f"{len(each)} seeds for {num_images} images of each class: give one seed an image.")
-        for seed in each:
-            check_seed(seed)
-        return [Request(c, s) for c in self._class_ids(classes) for s in each]
+        each = seeds_of(seeds, num_images)
+        return [Request(c, s) for c in class_ids(self.sampler.info, classes) for s in each]
 
     def stream(
         self,
         requests: Sequence[Request],
         drawing: Drawing = AS_TRAINED,
         *,
+        latents: Latents | None = None,
         batch_size: int = 1,
         keep_steps: bool = False,
         progress: Progress | None = None,
     ) -> Iterator[Output]:
         """Make the requested images batch by batch, so that memory stays flat however many there are.
 
-        Arguments as in a call; what is wrong with them is raised here, before the first batch is asked for.
+        Arguments as in a call; what is wrong with them is raised here, before the first batch is asked for. `latents`:
+        those of the requests (`requests_of`), where they are not to be drawn.
         """
         if batch_size < 1:
             raise UsageError(f"Batch size {batch_size} is out of range: use at least 1.")
         if not requests:
             raise UsageError("No images were asked for.")
         settled = self.settle(drawing)
+        if latents is not None:
+            check_latents(latents, self.sampler)
 
         def make(start: int) -> Output:
             batch = requests[start : start + batch_size]
+            given = None if latents is None else latents[start : start + batch_size]
+            drawn = self.latents(batch, settled) if given is None else given
             kept = {}
-            for name, tensor in self.steps(self.latents(batch, settled), resolution=drawing.resolution):
+            for name, tensor in self.steps(drawn, resolution=drawing.resolution):
                 if keep_steps:
                     kept[name] = tensor
                 if progress:
                     progress(name, start + len(batch), len(requests))
             shared = self._recipe(replace(settled, resolution=tensor.shape[-1]), batch_size)
-            recipes = tuple(replace(shared, class_id=r.class_id, seed=r.seed) for r in batch)
+            tables = [given and latents_table(given, i) for i in range(len(batch))]
+            recipes = tuple(
+                replace(shared, class_id=r.class_id, seed=r.seed, latents=t) for r, t in zip(batch, tables, strict=True)
+            )
             finished = tensor.to("cpu", torch.float32, copy=True)  # an inference tensor becomes an ordinary one
-            return Output(finished, tuple(batch), recipes, kept)
+            return Output(finished, tuple(batch), recipes, kept, drawn)
 
         return map(make, range(0, len(requests), batch_size))
 
@@ -288,23 +325,83 @@ class NsbPipeline:
             "dtype": dtype_name(self.computes_in or self.dtype),
             "engine": self.engine,
             "weights": {name: weights_sha256(part) for name, part in parts.items()},
-            "versions": {"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__},
+            "versions": {"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__}
+            | dict(filter(None, map(package_of, parts.values()))),
         }
 
-    def latents(self, requests: Sequence[Request], drawing: Drawing = AS_TRAINED) -> Latents:
-        """Step 1 for the requested images.
+    def latents(
+        self,
+        classes: Classes | Sequence[Request] | None,
+        drawing: Drawing = AS_TRAINED,
+        *,
+        num_images: int = 1,
+        seeds: int | Sequence[int] = 0,
+        truncation: float | None = None,
+    ) -> Latents:
+        """Step 1: the latents of classes and mixes as in a call, or of requests.
 
-        With `walk` and `steps` a way from one image to another is drawn. Raises UsageError as `draw_latents`.
+        The call draws them (`latents=`), `interpolate` goes between two. `truncation` stands over that of `drawing`.
+        Raises UsageError as `draw_latents`, and for shares of a mix that are no shares.
+
+        >>> pipeline = NsbPipeline.from_pretrained("embedded")
+        >>> latents = pipeline.latents({"golden retriever": 3, "church": 1}, num_images=2, seeds=5)
+        >>> latents.z.shape, latents.seeds, latents.y[0, [207, 497]]
+        (torch.Size([2, 128]), (5, 6), tensor([0.7500, 0.2500]))
         """
-        info = self.sampler.info
-        return draw_latents(
-            [r.seed for r in requests],
-            [r.class_id for r in requests],
-            z_dim=info.z_dim,
-            truncation=info.truncation if drawing.truncation is None else drawing.truncation,
-            mode=drawing.mode or info.truncation_mode,
-            truncates=info.truncates,
-        )
+        if isinstance(classes, Sequence) and classes and all(isinstance(item, Request) for item in classes):
+            return latents_of(self.sampler.info, classes, drawing)  # type: ignore[arg-type]
+        drawing = drawing if truncation is None else replace(drawing, truncation=truncation)
+        return mixed_latents(self.sampler.info, classes, seeds_of(seeds, num_images), drawing)
+
+    def interpolate(
+        self,
+        start: Classes | Latents | None,
+        end: Classes | Latents | None,
+        steps: int = 8,
+        *,
+        seeds: tuple[int, int] = (0, 1),
+        truncation: float | None = None,
+        resolution: int | None = None,
+        batch_size: int = 1,
+        progress: Progress | bool = True,
+    ) -> Output:
+        """Pictures on the way from one image to another, both ends included: z by slerp, classes in a straight line.
+
+        An end is a class or a mix, drawn with its seed of `seeds`, or latents of one image. Raises UsageError as
+        `latents` and `walk`.
+
+        >>> way = NsbPipeline.from_pretrained("embedded").interpolate("church", "golden retriever", 3, resolution=256)
+        >>> way
+        <Output: 3 pictures of 256 x 256: church seed 0, church seed 0, golden retriever seed 0>
+        """
+        if len(seeds) != 2:
+            raise UsageError(f"{len(seeds)} seeds for the two ends: give a pair such as (0, 1).")
+        ends = [
+            given if isinstance(given, Latents) else self.latents(given, seeds=seed, truncation=truncation)
+            for given, seed in zip((start, end), seeds, strict=True)
+        ]
+        way = walk(ends[0], ends[1], steps)
+        return self(latents=way, resolution=resolution, batch_size=batch_size, progress=progress)
+
+    def differentiable(self, latents: Latents, *, resolution: int | None = None) -> Tensor:
+        """The pictures (B, 3, H, W) of latents, nominally [0, 1], with gradients to `latents.z` and `latents.y` where
+        these ask for them. Memory grows with every layer: take few images at a time.
+
+        Raises UsageError on an engine without gradients, and as `stages_for`.
+
+        >>> from dataclasses import replace
+        >>> pipeline = NsbPipeline.from_pretrained("embedded")
+        >>> latents = pipeline.latents("church")
+        >>> z = latents.z.requires_grad_()
+        >>> pipeline.differentiable(replace(latents, z=z), resolution=256).mean().backward()
+        >>> z.grad.shape
+        torch.Size([1, 128])
+        """
+        if self.engine == "openvino":
+            raise UsageError("The engine openvino has no gradients: load the pipeline anew and leave it on eager.")
+        check_latents(latents, self.sampler)
+        *_, (_name, picture) = self._run(latents, resolution, gradients=torch.is_grad_enabled())
+        return picture
 
     @torch.inference_mode()
     def steps(self, latents: Latents, *, resolution: int | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -312,33 +409,25 @@ class NsbPipeline:
 
         The networks run in the pipeline's dtype, the transforms between them in fp32, which costs nothing beside them.
         """
+        yield from self._run(latents, resolution)
+
+    def _run(
+        self, latents: Latents, resolution: int | None, *, gradients: bool = False
+    ) -> Iterator[tuple[str, Tensor]]:
         last = self.stages_for(resolution)
+        info, side = self.sampler.info, self.sampler.info.resolution
         x = self.sampler(latents.to(self.device, self.dtype)).float()  # (B, 3, r, r)
-        check_finite(x, f"Step 2 (sampler {self.sampler.info.name})")
+        check_made(x, side, f"Step 2 (sampler {info.name})")
         yield "sample", x
         for number, (stage, came) in enumerate(zip(self.stages[:last], self.reductions, strict=False), 1):
             if stage.encoder:
                 x = stage.encoder(x)  # (B, 3, r / 2^levels, ...)
                 yield f"low band {number}", x
-            x = decode_over(stage.decoder, x.to(self.dtype), came.anchor).float()  # (B, 3, scale * h, scale * w)
+            x = x.to(self.dtype)
+            x = decode_over(stage.decoder, x, came.anchor, gradients=gradients).float()  # (B, 3, scale * h, scale * w)
+            side = stage.emits(side)
+            check_made(x, side, f"Step 4 (decoder {stage.decoder.info.name})", finite=False)
             yield f"decoded {number}", x
-
-    def _class_ids(self, classes: str | int | Sequence[str | int] | None) -> list[int | None]:
-        available = self.sampler.info.classes
-        if available is None:
-            if classes is not None and classes not in ([], ()):
-                raise UsageError(f"The sampler {self.sampler.info.name} draws without classes: leave out the class.")
-            return [None]
-        items = [classes] if isinstance(classes, str | int) else list(classes or [])
-        if not items:
-            raise UsageError("Which class? Give at least one, for example 207 or 'golden retriever'.")
-        numbered = self.sampler.info.labels == "numbers"
-        ids = parse_numbers(items, available) if numbered else parse_classes(items, available=available)
-        if numbered and not set(ids) <= set(available):
-            last = max(available)
-            raise UsageError(f"The sampler {self.sampler.info.name} has the classes 0 to {last}, not {max(ids)}.")
-        check_available(ids, available, self.sampler.info.name)
-        return list(ids)
 
     def stages_for(self, resolution: int | None) -> int:
         """How many stages to run for pictures of `resolution` (None: all). Raises UsageError listing those made."""
@@ -360,69 +449,10 @@ class NsbPipeline:
         return Recipe(**about, class_id=None, seed=0, batch_size=batch_size, labels=labels)
 
 
-def join_outputs(parts: Sequence[Output]) -> Output:
-    """Several outputs of one size as one, in their order; of none: (0, 3, 0, 0)."""
-    if not parts:
-        return Output(torch.empty(0, 3, 0, 0), (), ())
-    return Output(
-        torch.cat([p.tensors for p in parts]),
-        tuple(r for p in parts for r in p.requests),
-        tuple(r for p in parts for r in p.recipes),
-        {k: torch.cat([p.steps[k] for p in parts]) for k in parts[0].steps},
-    )
-
-
-def check_available(ids: Sequence[int], available: Sequence[int], sampler: str) -> None:
-    """Raise UsageError for a class that the sampler cannot draw, with the list of those that it can."""
-    missing = [i for i in ids if i not in available]
-    if missing:
-        listed = ", ".join(f"{i} {find_class(i).name}" for i in available[:40])
-        raise UsageError(
-            f"The sampler {sampler} cannot draw class {missing[0]} ({find_class(missing[0]).name}). It has: {listed}. "
-            "For all 1000 classes use --preset pretrained-256-128 (fetches BigGAN's weights, 234 MB)."
-        )
-
-
-def check_finite(tensor: Tensor, step: str) -> None:
-    """Raise NonFiniteError naming the step if the tensor holds NaN or infinity."""
-    if not torch.isfinite(tensor).all():
+def check_made(tensor: Tensor, side: int, step: str, *, finite: bool = True) -> None:
+    """Raise WorkError naming the step unless it made (B, 3, side, side), NonFiniteError for NaN or infinity in it."""
+    if tuple(tensor.shape[1:]) != (3, side, side):
+        made = " x ".join(map(str, tensor.shape[1:]))
+        raise WorkError(f"{step} made {made} where its info promises 3 x {side} x {side}: correct one of the two.")
+    if finite and not torch.isfinite(tensor).all():
         raise NonFiniteError(f"{step} produced NaN or infinity: run with --dtype fp32, or check the weights.")
-
-
-def check_joints(pipeline: NsbPipeline) -> None:
-    """Check reduction and size where two parts meet; raise JointError naming both sides and what would fit.
-
-    An encoder can make whatever its decoder reads, so it must. A sample or a decoded picture is what it is: a decoder
-    of its basis takes it, and the result is moved onto its grid where that is another one (`decoders.anchor`).
-    """
-    info = pipeline.sampler.info
-    left, basis, side = f"the sampler {info.name}", info.basis, info.resolution
-    for number, (stage, came) in enumerate(zip(pipeline.stages, pipeline.reductions, strict=True), 1):
-        encoder, decoder = stage.encoder, stage.decoder.info
-        if encoder:
-            if basis != "pixel":
-                raise JointError(f"Stage {number}: {left} emits a {basis} low band, which no encoder takes.")
-            if side % 2**encoder.levels:
-                raise JointError(
-                    f"Stage {number}: {left} gives {side} x {side} pictures, which the {encoder.basis} encoder cannot "
-                    f"halve {encoder.levels} times: choose {_halvings(side)} levels at most."
-                )
-            left, basis, side = f"the {encoder.basis} encoder", encoder.basis, side // 2**encoder.levels
-        if came.basis != decoder.reduction.basis or (encoder and came != decoder.reduction):
-            advice = f"make the encoder's reduction {decoder.reads}" if encoder else f"choose a {basis} decoder"
-            raise JointError(
-                f"Stage {number}: {left} makes {came}, but the decoder {decoder.name} reads {decoder.reduction}: "
-                f"{advice} (see `nsbgan models`)."
-            )
-        left, basis, side = f"the decoder {decoder.name}", "pixel", side * decoder.scale
-    if basis != "pixel":
-        raise JointError(f"{left} gives {basis} low bands, which are no pictures: add a stage with a {basis} decoder.")
-
-
-def _halvings(side: int) -> int:
-    return (side & -side).bit_length() - 1
-
-
-def with_recipe(output: Output, **changes: Any) -> Output:
-    """The same output with fields of all its recipes changed (rejection sampling notes its attempts)."""
-    return replace(output, recipes=tuple(replace(r, **changes) for r in output.recipes))

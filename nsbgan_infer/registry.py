@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -166,6 +167,20 @@ def discover_plugins() -> list[Plugin]:
             taken[kind, name] = plugin.distribution
         plugins.append(plugin)
     return plugins
+
+
+def package_of(part: object) -> tuple[str, str] | None:
+    """The distribution that a part's code comes from, and its version; None for ours, and for code of no package."""
+    top = type(getattr(part, "module", part)).__module__.partition(".")[0]
+    if top in ("nsbgan_infer", "torch", "builtins", "__main__"):
+        return None
+    names = _distributions().get(top)
+    return (names[0], metadata.version(names[0])) if names else None
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
 
 
 def probe(plugin: Plugin) -> Plugin:

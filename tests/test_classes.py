@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbgan_infer.classes import NUM_CLASSES, all_classes, find_class, parse_classes, search
+from nsbgan_infer.classes import NUM_CLASSES, all_classes, all_kinds, find_class, parse_classes, search
 from nsbgan_infer.errors import UnknownNameError
 
 
@@ -73,6 +73,33 @@ def test_a_part_of_a_name() -> None:
     with pytest.raises(UnknownNameError, match=r"'retriever' is ambiguous.*207 n02099601 golden retriever"):
         find_class("retriever")
     assert {c.id for c in search("retriever")} == {205, 206, 207, 208, 209}
+
+
+@pytest.mark.parametrize(("kind", "first", "last"), [("dog", 151, 268), ("domestic cat", 281, 285), ("parrot", 87, 90)])
+def test_a_kind_finds_all_that_are_one(kind: str, first: int, last: int) -> None:
+    ids = [c.id for c in search(kind)]
+    assert ids[: last - first + 1] == list(range(first, last + 1))
+
+
+def test_whole_words_come_before_parts_of_words() -> None:
+    ids = [c.id for c in search("dog")]
+    assert ids[118:] == [275, 537, 934]  # wild dog, dog sled and hot dog are no dogs, and stand behind the breeds
+    assert not any("catamaran" in c.names for c in search("cat"))
+    assert ["catamaran" in c.names for c in search("catama")] == [True]
+
+
+def test_the_table_of_kinds_fits_that_of_classes() -> None:
+    """Every class is below something, and every kind has classes that exist."""
+    kinds = all_kinds()
+    assert {i for ids in kinds.values() for i in ids} == set(range(NUM_CLASSES))
+    assert set(kinds["retriever"]) == {205, 206, 207, 208, 209}
+    assert set(kinds["retriever"]) < set(kinds["sporting dog"]) < set(kinds["dog"]) < set(kinds["canine"])
+    assert 817 in kinds["car"] and 817 in kinds["wheeled vehicle"]  # sports car
+
+
+def test_a_kind_of_many_classes_is_ambiguous_and_says_how_to_see_them() -> None:
+    with pytest.raises(UnknownNameError, match=r"'terrier' is ambiguous.*179 .*`nsbgan classes terrier`"):
+        find_class("terrier")
 
 
 def test_an_exact_name_wins_over_names_that_contain_it() -> None:

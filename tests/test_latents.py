@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.latents import LAST_SEED, Latents, TruncationMode, draw_latents, draw_z, lerp, slerp, walk
+from nsbgan_infer.latents import (
+    LAST_SEED,
+    Latents,
+    TruncationMode,
+    draw_latents,
+    draw_z,
+    join_latents,
+    lerp,
+    slerp,
+    walk,
+)
 
 stats = pytest.importorskip("scipy.stats")
 SEEDS = st.integers(0, LAST_SEED)
@@ -209,3 +219,15 @@ def test_walks_that_make_no_sense() -> None:
             walk(start, end, steps)
     with pytest.raises(UsageError, match="one truncation"):
         walk(one, draw([1], [207], 0.6), 3)
+
+
+def test_latents_are_picked_and_joined() -> None:
+    latents = draw_latents([5, 6, 7], [207, 1, 2], z_dim=4, truncation=0.5, mode="scale")
+    parts = [latents.pick([2]), latents.pick([0, 1])]
+    assert parts[0].seeds == (7,) and torch.equal(parts[0].y, latents.y[2:])
+    joined = join_latents(parts)
+    assert torch.equal(joined.z, latents.z[[2, 0, 1]]) and joined.seeds == (7, 5, 6) and joined.truncation == 0.5
+    other = draw_latents([5], [207], z_dim=4, truncation=0.7, mode="scale")
+    for wrong in ([latents, other], []):
+        with pytest.raises(UsageError, match=r"different truncations cannot be joined|to join"):
+            join_latents(wrong)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nsbgan_infer.classes import ImageNetClass, all_classes, find_class, search
+from nsbgan_infer.classes import list_classes
 from nsbgan_infer.cli.complete import class_names, preset_names, sampler_names
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, table
@@ -24,10 +24,13 @@ from nsbgan_infer.errors import UsageError
 )
 @console_options
 def command(words: tuple[str, ...], preset: str | None, sampler: str | None, console: Console) -> None:
-    """List the ImageNet classes, or those whose name contains WORD (an id or a WordNet id also serves)."""
+    """List the ImageNet classes, or those that WORD means: a name, a part of one, or a kind such as dog or vehicle.
+
+    An id or a WordNet id also serves.
+    """
     if preset and sampler:
         raise UsageError("Give --preset or --sampler, not both.")
-    found = _matching(" ".join(words))
+    found = list_classes(" ".join(words))
     if preset or sampler:
         drawn = _drawn_by(preset, sampler)
         found = [c for c in found if c.id in drawn]
@@ -38,12 +41,6 @@ def command(words: tuple[str, ...], preset: str | None, sampler: str | None, con
     rows = [(str(c.id), c.wnid, ", ".join(c.names)) for c in found]
     value = [{"id": c.id, "wnid": c.wnid, "names": list(c.names)} for c in found]
     console.result({"classes": value}, table(rows))
-
-
-def _matching(text: str) -> list[ImageNetClass]:
-    if not text:
-        return list(all_classes())
-    return search(text) or [find_class(text)]  # an id, a WordNet id, or an error with near names
 
 
 def _drawn_by(preset: str | None, sampler: str | None) -> set[int]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from nsbgan_infer.cli.groups import Group
 from nsbgan_infer.cli.options import FOLDER, console_options
 from nsbgan_infer.cli.output import Console, size_text
 
 
-@click.group("data")
+@click.group("data", cls=Group)
 def command() -> None:
     """Prepare pictures for training."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from nsbgan_infer.cli import evaluate_decoder, evaluate_images, evaluate_sweep
+from nsbgan_infer.cli.groups import Group
 
 
-@click.group("evaluate")
+@click.group("evaluate", cls=Group)
 def command() -> None:
     """Measure images, decoders and pipelines (extra `eval`)."""
 

@@ -14,6 +14,7 @@ from nsbgan_infer.cli.options import (
     Files,
     Images,
     Machine,
+    WithClasses,
     choice_options,
     console_options,
     file_options,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from nsbgan_infer.pipeline import NsbPipeline, Request
 
 
-@click.command("generate")
+@click.command("generate", cls=WithClasses)
 @image_options
 @choice_options
 @file_options

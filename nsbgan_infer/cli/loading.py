@@ -57,6 +57,7 @@ def load(ref: str, choice: Choice, machine: Machine, console: Console) -> NsbPip
     """The pipeline on its device, after a note that says which file each part came from."""
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.pipeline import NsbPipeline
+    from nsbgan_infer.storage.architectures import Component
 
     device = pick_device(machine.device)
     dtype = pick_dtype(machine.dtype, device)
@@ -66,4 +67,7 @@ def load(ref: str, choice: Choice, machine: Machine, console: Console) -> NsbPip
     for name, file in files.items():
         if file:
             console.note(f"Weights of {name}: {file}")
+    for caveat in {p.caveat(): None for p in parts.values() if isinstance(p, Component)}:
+        if caveat:
+            console.warn(caveat)
     return pipeline.to(device, dtype)

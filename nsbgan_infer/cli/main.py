@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from nsbgan_infer.cli.groups import Group
 from nsbgan_infer.errors import NsbError, unknown_name
 
 # sub-command -> module of nsbgan_infer.cli that holds it as `command`; such a module imports nothing heavy at its top
@@ -42,9 +43,20 @@ COMMANDS = {
     "completion": "completion",
 }
 
+SECTIONS = {  # of the help; a command that is in none comes last
+    "Make pictures": ("generate", "upscale", "regenerate", "demo"),
+    "Find out": ("classes", "models", "plan", "inspect", "doctor"),
+    "Train": ("data", "train", "interpolate"),
+    "Measure": ("evaluate", "reproduce", "bench"),
+    "Exchange": ("convert", "export", "card", "push", "plugins"),
+}
 
-class LazyGroup(click.Group):
+
+class LazyGroup(Group):
     """A group whose commands are imported on use and whose errors are one sentence and an exit code."""
+
+    sections = SECTIONS
+    rest = "More"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 from nsbgan_infer.cli.complete import class_names, decoder_names, preset_names, sampler_names
 from nsbgan_infer.cli.output import Console
+from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
     from nsbgan_infer.images import Format
@@ -91,6 +93,21 @@ def bundled(name: str, kind: type[Any], options: list[Decorator], fields: dict[s
         return decorated
 
     return decorate
+
+
+class WithClasses(click.Command):
+    """A command that takes classes by --class, and says so to whoever writes them bare."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; words without an option end in the command to type."""
+        left = super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            each = ctx.args if all(word[:1].isdigit() for word in ctx.args) else [" ".join(ctx.args)]
+            right = " ".join(f"--class {shlex.quote(word)}" for word in each)
+            raise UsageError(f"'{' '.join(ctx.args)}' stands without an option: a class is given by {right}.")
+        return left
 
 
 console_options = bundled(

@@ -13,6 +13,7 @@ from nsbgan_infer.cli.options import (
     Files,
     Images,
     Machine,
+    WithClasses,
     choice_options,
     console_options,
     file_options,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from nsbgan_infer.diagnostics.estimate import PipelinePlan, StepPlan
 
 
-@click.command("plan")
+@click.command("plan", cls=WithClasses)
 @image_options
 @choice_options
 @file_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nsbgan_infer.cli.complete import decoder_names
+from nsbgan_infer.cli.groups import Group
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, table
 from nsbgan_infer.errors import WorkError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from nsbgan_infer.encoders.conformance import Check
 
 
-@click.group("plugins", invoke_without_command=True)
+@click.group("plugins", cls=Group, invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """List plug-ins, or check a part against the contract of its kind."""

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from nsbgan_infer.cli.complete import decoder_names
+from nsbgan_infer.cli.groups import Group
 from nsbgan_infer.cli.options import EXISTING, FOLDER, Decorator, bundled, console_options
 from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError, unknown_name
@@ -69,6 +70,25 @@ class Run:
             given = {key: given}
         return merged(read_overrides(self.config) if self.config else {}, given)
 
+    def name_decoder(self, name: str | None) -> dict[str, str]:
+        """What the decoder is called: --name, else as the TOML file or the run that is resumed says, else after the
+        run folder. Never like one that is built in. Raises UsageError."""
+        from nsbgan_infer.registry import BUILT_IN
+        from nsbgan_infer.storage.files import read_json
+        from nsbgan_infer.training.overrides import read_overrides
+
+        if name in BUILT_IN["decoder"]:
+            raise UsageError(f"{name} is the name of a built-in decoder: give yours another --name.")
+        if name is None and self.resume and (before := self.out / "settings.json").exists():
+            settings = read_json(before)  # a resumed run must not change its name
+            name = str(settings.get("name") or settings.get("decoder", {}).get("name") or "")
+            return {"name": name} if name else {}
+        own = read_overrides(self.config) if self.config else {}
+        if name is None and ("name" in own or "name" in own.get("decoder", {})):
+            return {}
+        name = name or self.out.resolve().name
+        return {"name": f"my-{name}" if name in BUILT_IN["decoder"] else name}
+
     def check(self) -> None:
         """Raise UsageError if the folder holds a run and --resume is missing."""
         if not self.resume and (self.out / "checkpoint.pt").exists():
@@ -97,7 +117,7 @@ data_option = click.option(
 )
 
 
-@click.group("train")
+@click.group("train", cls=Group)
 def command() -> None:
     """Train a decoder or a sampler (extra `train`); on several GPUs start it by `accelerate launch -m nsbgan_infer`.
 
@@ -116,10 +136,11 @@ def command() -> None:
     help="The decoder to begin with, by name or folder; needed by the adversarial ones.",
 )
 @click.option("--vgg", type=EXISTING, help="VGG-19's weights, for the paper's perceptual distance.")
+@click.option("--name", metavar="NAME", help="Of the decoder. Default: the run folder's.")
 @run_options()
 @console_options
 def decoder_command(
-    arch: str, data: tuple[str, ...], start: str | None, vgg: Path | None, run: Run, console: Console
+    arch: str, data: tuple[str, ...], start: str | None, vgg: Path | None, name: str | None, run: Run, console: Console
 ) -> None:
     """Train a decoder.
 
@@ -130,6 +151,7 @@ def decoder_command(
     (resnet-p), subband-w-sharp, photo-sharp and rrdb-sharp. photo-sharp also learns to undo blur, noise and JPEG.
     """
     run.check()
+    named = run.name_decoder(name)
     from nsbgan_infer.registry import component_path
     from nsbgan_infer.storage.architectures import second_stages
     from nsbgan_infer.training.decoders.adversarial import train_adversarial
@@ -147,7 +169,7 @@ def decoder_command(
             data=data,
             out=run.out,
             perceptual_file=str(vgg or ""),
-            overrides=run.overrides(console, "decoder", name=arch),
+            overrides=run.overrides(console, "decoder", **named),
         )
         _report(run, console, lambda: train_adversarial(settings))
         return
@@ -158,7 +180,7 @@ def decoder_command(
         arch=arch,
         data=data,
         out=run.out,
-        overrides=run.overrides(console, start=str(begin) if begin else None),
+        overrides=run.overrides(console, start=str(begin) if begin else None, **named),
     )
     _report(run, console, lambda: train_decoder(first))
 
@@ -167,12 +189,22 @@ def decoder_command(
 @click.option("--arch", type=click.Choice(["unet-w", "unet-p"]), default="unet-w", help="What to train.")
 @click.option("--level", type=click.IntRange(1, 2), required=True, help="1: the first doubling, 2: the second.")
 @click.option("--level1", type=EXISTING, help="For level 2: the trained level 1; the saved decoder holds both.")
+@click.option("--name", metavar="NAME", help="Of the decoder. Default: the run folder's.")
 @data_option
 @run_options()
 @console_options
-def unet_command(arch: str, level: int, level1: Path | None, data: tuple[str, ...], run: Run, console: Console) -> None:
+def unet_command(
+    arch: str,
+    level: int,
+    level1: Path | None,
+    name: str | None,
+    data: tuple[str, ...],
+    run: Run,
+    console: Console,
+) -> None:
     """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
     run.check()
+    named = run.name_decoder(name)
     from nsbgan_infer.training.decoders.unet import train_unet
     from nsbgan_infer.training.decoders.unet_presets import unet_settings
 
@@ -183,7 +215,7 @@ def unet_command(arch: str, level: int, level1: Path | None, data: tuple[str, ..
         data=data,
         out=run.out,
         level1=str(level1 or ""),
-        overrides=run.overrides(console),
+        overrides=run.overrides(console, **named),
     )
     _report(run, console, lambda: train_unet(settings))
 
@@ -232,11 +264,18 @@ def _report(run: Run, console: Console, work: Callable[[], Any]) -> None:
     """Train, and tell where the result lies (of several processes only the first tells)."""
     from nsbgan_infer.training.run_folder import CHECKPOINT
 
-    with console.resumable(run.out / CHECKPOINT):
-        component = work()
+    try:
+        with console.resumable(run.out / CHECKPOINT):
+            component = work()
+    except KeyboardInterrupt:
+        if not (run.out / CHECKPOINT).exists():
+            console.note("Stopped before the first step: there is nothing to resume.")
+        raise
     if os.environ.get("RANK", "0") != "0":
         return
-    value = {"out": str(run.out), "kind": component.kind, "arch": component.arch}
+    value = {"out": str(run.out), "kind": component.kind, "arch": component.arch, "name": component.info.name}
+    if caveat := component.caveat():
+        console.warn(caveat)
     use = f"--{component.kind} {run.out}"
     console.result(value, f"{run.out}  use it with {use}")
 

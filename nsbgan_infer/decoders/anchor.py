@@ -41,7 +41,13 @@ def moves(decoder: Decoder, anchor: Anchor) -> float:
 
 
 def decode_over(
-    decoder: Decoder, low_band: Tensor, anchor: Anchor, *, micro_batch: int | None = None, tile: int | None = None
+    decoder: Decoder,
+    low_band: Tensor,
+    anchor: Anchor,
+    *,
+    micro_batch: int | None = None,
+    tile: int | None = None,
+    gradients: bool = False,
 ) -> Tensor:
     """`tiling.decode` for low bands (B, 3, h, w) whose samples lie at `anchor`, with the result on their grid.
 
@@ -51,10 +57,10 @@ def decode_over(
         decoder = decoder.anchored(anchor)
     by = moves(decoder, anchor)
     if not by:
-        return decode(decoder, low_band, micro_batch=micro_batch, tile=tile)
+        return decode(decoder, low_band, micro_batch=micro_batch, tile=tile, gradients=gradients)
     scale = decoder.info.scale
     extended = F.pad(low_band, (RIM,) * 4, mode="replicate")
-    large = move(decode(decoder, extended, micro_batch=micro_batch, tile=tile), by)
+    large = move(decode(decoder, extended, micro_batch=micro_batch, tile=tile, gradients=gradients), by)
     rim = RIM * scale
     return large[..., rim : large.shape[-2] - rim, rim : large.shape[-1] - rim]
 

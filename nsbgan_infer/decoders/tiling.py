@@ -29,8 +29,9 @@ def decode(
     micro_batch: int | None = None,
     tile: int | None = None,
     overlap: int | None = None,
+    gradients: bool = False,
 ) -> Tensor:
-    """Decode a batch of low bands (B, 3, h, w), RGB, nominally [0, 1], without gradients.
+    """Decode a batch of low bands (B, 3, h, w), RGB, nominally [0, 1], without gradients unless they are asked for.
 
     `micro_batch`: how many at a time (default: all; halved whenever memory runs out). `tile`: the side of a tile in
     low-band samples (default: none, until a single low band does not fit). `overlap` defaults to `info.halo`. Raises
@@ -41,7 +42,7 @@ def decode(
     _check_arguments(info, low_band, micro_batch, tile, overlap)
     margin = (info.halo or 0) if overlap is None else overlap
     size, start, parts = micro_batch or len(low_band), 0, []
-    with torch.no_grad():
+    with torch.set_grad_enabled(gradients):
         while start < len(low_band):
             part = _attempt(decoder, low_band[start : start + size], tile, margin)
             if part is not None:

@@ -10,6 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LEVEL_MISSING = (
+    "{0} holds level {1} alone, level {2} is missing, so {3}: run `nsbgan train unet --level 2 --level1 FOLDER` with "
+    "the folder of level 1."
+)
+
 
 def double_conv(inputs: int, outputs: int, middle: int | None = None) -> nn.Sequential:
     """Two convolutions, `inputs` -> `middle` (default `outputs`) -> `outputs` channels, same size."""

@@ -16,7 +16,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import DecoderInfo
-from nsbgan_infer.decoders.unet import Down, Up, double_conv
+from nsbgan_infer.decoders.unet import LEVEL_MISSING, Down, Up, double_conv
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.storage.architectures import Component, architecture
@@ -85,6 +85,11 @@ class UNetP(Component):
         """Pixel basis, scale 2 for each network. No halo: see `unet.Up`."""
         scale = 2 ** len(self.networks)
         return DecoderInfo(self.config.name, "pixel", scale, self.config.licence, halo=None, multiple=MULTIPLE)
+
+    def caveat(self) -> str:
+        """Says which level is missing."""
+        have = self.config.networks
+        return "" if len(have) == 2 else LEVEL_MISSING.format(self.config.name, have[0], 3 - have[0], "it only doubles")
 
     def forward(self, low_band: Tensor) -> Tensor:
         """(B, 3, h, w) -> (B, 3, scale * h, scale * w), unclamped, same dtype."""

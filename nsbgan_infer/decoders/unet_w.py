@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from nsbgan_infer.decoders.base import DecoderInfo
-from nsbgan_infer.decoders.unet import Down, Up, double_conv
+from nsbgan_infer.decoders.unet import LEVEL_MISSING, Down, Up, double_conv
 from nsbgan_infer.encoders.lifting import Boundary, check_boundary, dwt2, idwt2
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.storage.architectures import Component, architecture
@@ -165,6 +165,12 @@ class UNetW(Component):
     def info(self) -> DecoderInfo:
         """Wavelet basis, scale 4. No halo: see `unet.Up`."""
         return DecoderInfo(self.config.name, "wavelet", 4, self.config.licence, halo=None, multiple=MULTIPLE)
+
+    def caveat(self) -> str:
+        """Says which level is missing."""
+        have = self.config.networks
+        lacks = "the finest details are zero" if have == (1,) else "it cannot decode"
+        return "" if len(have) == 2 else LEVEL_MISSING.format(self.config.name, have[0], 3 - have[0], lacks)
 
     def forward(self, low_band: Tensor) -> Tensor:
         """(B, 3, h, w) -> (B, 3, 4h, 4w), unclamped. Raises UsageError if network 1 is missing."""

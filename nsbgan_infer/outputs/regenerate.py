@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from nsbgan_infer.devices import DTYPES, pick_device
 from nsbgan_infer.engines import pick_engine, with_engine
-from nsbgan_infer.errors import CheckpointError, UsageError
+from nsbgan_infer.errors import CheckpointError, UsageError, WrongTypeError
 from nsbgan_infer.images import Recipe, read_recipe
-from nsbgan_infer.pipeline import Drawing, NsbPipeline
+from nsbgan_infer.latents_file import read_table
+from nsbgan_infer.pipeline import Drawing, NsbPipeline, requests_of
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries
 from nsbgan_infer.storage.components import weights_sha256
@@ -56,7 +57,59 @@ def regenerate(
     >>> again.image.tobytes() == output.images[0].tobytes(), again.differences
     (True, ())
     """
-    recipe = source if isinstance(source, Recipe) else read_recipe(Path(source))
+    recipe = _recipe_of(source)
+    loaded, differences, notes = _prepare(recipe, pipeline, sampler, decoder, device, force)
+    mode: Any = recipe.truncation_mode  # checked by `settle`
+    drawing = Drawing(recipe.truncation, mode, recipe.resolution)
+    if recipe.latents is None:
+        output = next(loaded.stream(loaded.requests(recipe.class_id, seeds=recipe.seed), drawing))
+    else:
+        given = read_table(recipe.latents, seed=recipe.seed, truncation=recipe.truncation, mode=mode)
+        output = next(loaded.stream(requests_of(given), drawing, latents=given))
+    made = replace(output.recipes[0], attempt=recipe.attempt, rejection=recipe.rejection)
+    return Regenerated(output.images[0], made, tuple(differences), tuple(notes))
+
+
+def from_recipe(
+    source: str | Path | Recipe,
+    *,
+    pipeline: NsbPipeline | str | None = None,
+    sampler: str | None = None,
+    decoder: str | None = None,
+    device: str | None = None,
+    force: bool = False,
+) -> NsbPipeline:
+    """The pipeline that made a picture, on its device, in its dtype and by its engine, to make more like it.
+
+    Arguments and errors as those of `regenerate`.
+
+    >>> from nsbgan_infer import NsbPipeline
+    >>> recipe = NsbPipeline.from_pretrained("embedded")("church", resolution=256).recipes[0]
+    >>> from_recipe(recipe)("church", seeds=3, truncation=recipe.truncation, resolution=256)
+    <Output: 1 picture of 256 x 256: church seed 3>
+    """
+    return _prepare(_recipe_of(source), pipeline, sampler, decoder, device, force)[0]
+
+
+def _recipe_of(source: object) -> Recipe:
+    if isinstance(source, Recipe):
+        return source
+    if not isinstance(source, str | Path):
+        raise WrongTypeError(
+            f"A recipe comes from the path of a picture or is a Recipe, not a {type(source).__name__}."
+        )
+    return read_recipe(Path(source))
+
+
+def _prepare(
+    recipe: Recipe,
+    pipeline: NsbPipeline | str | None,
+    sampler: str | None,
+    decoder: str | None,
+    device: str | None,
+    force: bool,
+) -> tuple[NsbPipeline, list[str], list[str]]:
+    """The recipe's pipeline as it ran then, how its weights differ if `force` lets them, and notes."""
     loaded = pipeline if isinstance(pipeline, NsbPipeline) else _load(recipe, pipeline, sampler, decoder)
     differences = compare_weights(recipe, loaded)
     if differences and not force:
@@ -65,11 +118,11 @@ def regenerate(
             "--sampler or --decoder, or --force to go on."
         )
     loaded, notes = _run_as_then(loaded, recipe, device)
-    mode: Any = recipe.truncation_mode  # checked by `settle`
-    drawing = Drawing(recipe.truncation, mode, recipe.resolution)
-    output = next(loaded.stream(loaded.requests(recipe.class_id, seeds=recipe.seed), drawing))
-    made = replace(output.recipes[0], attempt=recipe.attempt, rejection=recipe.rejection)
-    return Regenerated(output.images[0], made, tuple(differences), tuple(notes))
+    now = loaded.identity()["versions"]
+    for package in recipe.versions.keys() - {"nsbgan_infer", "torch"}:
+        if now.get(package) != recipe.versions[package]:
+            notes.append(f"{package} was {recipe.versions[package]} then and is {now.get(package, 'not used')} now")
+    return loaded, differences, notes
 
 
 def compare_weights(recipe: Recipe, pipeline: NsbPipeline) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,13 @@ from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.decoders.tiling import SMALLEST
 from nsbgan_infer.engines.graph import Engined
 from nsbgan_infer.errors import UsageError
+from nsbgan_infer.joints import check_part
 from nsbgan_infer.photos.alpha import spread_colours
-from nsbgan_infer.photos.reading import Photo
+from nsbgan_infer.photos.reading import Photo, open_photo
 from nsbgan_infer.photos.resizing import Wish, resize, spread_hidden
 from nsbgan_infer.reductions import Anchor
+from nsbgan_infer.registry import load_decoder
+from nsbgan_infer.storage.shipped import default_upscaler
 
 WINDOW = 224  # the longest side of a window, in pixels of the photo: 384 is a tenth faster and takes 200 MiB more
 QUANTUM = 16  # sides of the windows of a compiled network are multiples of this, so that few shapes occur
@@ -48,14 +52,30 @@ class Window:
 
 
 def enlarge(
-    photo: Photo, decoder: Decoder, wish: Wish | None = None, *, tile: int | None = None, tell: Tell | None = None
+    photo: Photo | Image.Image | str | Path,
+    decoder: Decoder | str | None = None,
+    wish: Wish | None = None,
+    *,
+    tile: int | None = None,
+    tell: Tell | None = None,
 ) -> Photo:
     """The photo enlarged as `wish` says (default: by the decoder's scale), with the channels and bits that it has.
 
+    `photo` may be a PIL image or a file, `decoder` a name; without one it is what `nsbgan upscale` takes. `.image` of
+    the result is a PIL image.
+
     `tile`: the inside of a window, in pixels (default: chosen so that 224 are seen at most). `tell` is called after
     each window; what it raises ends the work. Computes where the decoder's weights are. Raises UsageError for `tile`
-    with a decoder that must not be cut, WorkError when memory runs out.
+    with a decoder that must not be cut, WorkError when memory runs out, WrongTypeError for other objects.
+
+    >>> enlarge(Image.new("RGB", (20, 10)), "bicubic").image.size
+    (80, 40)
     """
+    if not isinstance(photo, Photo):
+        photo = open_photo(photo)
+    if decoder is None or isinstance(decoder, str):
+        decoder = load_decoder(decoder or default_upscaler())
+    check_part(decoder, "decoder", DecoderInfo)
     steps = enlarge_in_steps(photo, decoder, wish, tile=tile)
     while True:
         try:

@@ -10,6 +10,7 @@ import io
 import math
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
-from nsbgan_infer.errors import ImageFileError
+from nsbgan_infer.errors import ImageFileError, WrongTypeError
 from nsbgan_infer.photos.exif import keep_exif
 from nsbgan_infer.storage.image_files import (
     GREY16,
@@ -92,12 +93,21 @@ class Photo:
         return image
 
 
-def open_photo(source: Source, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Photo:
-    """Read a photo from a file or its content: turned upright, the first frame of several.
+def open_photo(source: Source | str | Image.Image, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a photo from a file, its content or a PIL image: turned upright, the first frame of several.
 
     `name` is what messages call it (default: the path). Raises ImageFileError if it cannot be read, has more than
-    `max_pixels`, or holds numbers of no known range.
+    `max_pixels`, or holds numbers of no known range; WrongTypeError for other objects.
+
+    >>> open_photo(Image.new("L", (40, 30))).size
+    (40, 30)
     """
+    if isinstance(source, Image.Image):
+        return _from_image(source, name or "the photo", max_pixels)
+    if isinstance(source, str):
+        source = Path(source)
+    if not isinstance(source, Path | bytes):
+        raise WrongTypeError(f"A photo is a path, bytes or a PIL image, not a {type(source).__name__}.")
     name = name or (str(source) if not isinstance(source, bytes) else "the photo")
     check_photo(source, name, max_pixels)
     with sentences(name):  # tags of a damaged file fail wherever they are read
@@ -128,6 +138,18 @@ def _read(source: Source, name: str) -> Photo:
     if profile and not kept:
         said.append("its colour profile does not fit its pixels and is left out")
     return Photo(pixels, kept, exif, dpi, (*notes, *said))
+
+
+def _from_image(image: Image.Image, name: str, max_pixels: int) -> Photo:
+    """A PIL image that is open already. Its 16 bits are kept where they are grey."""
+    if image.width * image.height > max_pixels:
+        raise ImageFileError(f"{name} has {image.width} x {image.height} pixels, more than {max_pixels}: shrink it.")
+    with sentences(name):
+        check_numbers(image, name)
+        exif, turned, problem = keep_exif(image)
+        upright = _turn(image) if turned else image
+        pixels, profile, said = _pixels(upright, None, image.info.get("icc_profile"), tags_of(image), name)
+        return Photo(pixels, _fitting_profile(profile, pixels.shape[2]), exif, _dpi(image), (*problem, *said))
 
 
 def check_photo(source: Source, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -16,7 +16,17 @@ from nsbgan_infer.storage.files import read_json
 from nsbgan_infer.storage.shipped import manifest
 
 # settings that say where and how a run ran, not what was trained
-WHERE = ("out", "device", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
+WHERE = (
+    "out",
+    "device",
+    "log_every",
+    "save_every",
+    "save_minutes",
+    "sheet_every",
+    "stop_after",
+    "quiet",
+    "tensorboard",
+)
 GIVEN = ("data", "start", "level1", "perceptual_file")  # paths that the command itself names
 
 

@@ -73,6 +73,10 @@ class Component(nn.Module):
         self.config = config
         self.weights_file: Path | None = None  # set by load_component
 
+    def caveat(self) -> str:
+        """What whoever uses these weights should know first, in a sentence; empty where there is nothing."""
+        return ""
+
     def graph(self) -> Graph | None:
         """How other engines run it. A decoder is a graph as it is; a sampler says which tensors it takes
         (`samplers.base.graph_of`), or None for eager torch only."""

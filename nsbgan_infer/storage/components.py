@@ -7,8 +7,10 @@ name and shape, and only then reads tensors: a malformed file costs nothing and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,6 +35,7 @@ from nsbgan_infer.storage.typed import MisfitError, fit
 HEADER_LIMIT = 16 << 20
 INTEGER_LIMIT = 1 << 14  # widths and counts in configurations stay far below; a hostile one must not build for hours
 CONFIG_KEY = "nsbgan_config"
+MODULE = "module"  # stands for an architecture where a folder holds the weights of a module of someone's own
 FLOATS = ("F64", "F32", "F16", "BF16")
 INTEGERS = ("I64", "I32", "I16", "I8", "U8", "BOOL")
 
@@ -49,6 +53,11 @@ def build_component(config: Mapping[str, Any], *, where: str = "config") -> Comp
     rest = dict(config)
     rest.pop("kind", None)
     arch = str(rest.pop("arch", None))
+    if arch == MODULE:
+        raise CheckpointError(
+            f"{where} belongs to the weights of someone's own module ({str(rest.get('class'))[:80]}), whose code is "
+            "not here: load it from Python with from_pretrained(FOLDER, modules={...}), or make it a plug-in."
+        )
     cls = find_architecture(arch)
     settings = parse_config(cls.Config, rest, where=where)
     try:
@@ -290,11 +299,89 @@ def _storable(tensor: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
     return stored.contiguous().clone()
 
 
+def fill_module(module: torch.nn.Module, file: Path) -> None:
+    """Give a module, whatever its class, the weights in a safetensors file, name by name, on the CPU.
+
+    Raises CheckpointError with the names and shapes in which the two differ.
+    """
+    check_tensors(read_header(file), module.state_dict(), label=file.parent.name)
+    try:
+        with safe_open(file, framework="pt") as f:
+            module.load_state_dict({k: f.get_tensor(k) for k in f.keys()})  # noqa: SIM118 - safe_open is no mapping
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{file} cannot fill a {type(module).__name__} ({error}).") from error
+
+
+def is_as_loaded(component: Component) -> bool:
+    """Whether the tensors are those of the component's file, in the precision that they have now."""
+    file = component.weights_file
+    if file is None or not file.is_file() or file.suffix != ".safetensors":
+        return False
+    own, stored = component.state_dict(), read_tensors(file)
+    return own.keys() == stored.keys() and all(
+        own[k].device.type != "meta" and torch.equal(own[k].cpu(), v.to(own[k].dtype)) for k, v in stored.items()
+    )
+
+
+def copy_component(component: Component, folder: Path) -> None:
+    """Save to a folder: the file that the component was loaded from, with its precision and checksum, while the weights
+    are those in it; else as `save_component` does. Raises as that."""
+    if not is_as_loaded(component):
+        save_component(component, folder)
+        return
+    assert component.weights_file is not None
+    writable_folder(folder)
+    if component.weights_file.resolve() != (folder / "model.safetensors").resolve():
+        with atomic_path(folder / "model.safetensors") as part:
+            shutil.copyfile(component.weights_file, part)
+    write_json(folder / "config.json", component_config(component))
+
+
+_SEEN: WeakKeyDictionary[torch.nn.Module, tuple[tuple[int, ...], str | None]] = WeakKeyDictionary()
+
+
+def remember_weights(part: object) -> None:
+    """Note the weights that `part` has now, before it is moved to a device or a dtype.
+
+    A module that came from no file of ours gets the SHA-256 of its tensors. Training it afterwards is noticed.
+    """
+    if not isinstance(part, torch.nn.Module) or part in _SEEN:
+        return
+    try:
+        own = None if isinstance(part, Component) or getattr(part, "weights_file", None) else tensors_sha256(part)
+        _SEEN[part] = _versions(part), own
+    except RuntimeError:  # tensors without content, or of inference mode
+        return
+
+
+def tensors_sha256(module: torch.nn.Module) -> str | None:
+    """A SHA-256 of names, shapes, dtypes and values of all parameters and buffers; None where there are none."""
+    digest = hashlib.sha256()
+    tensors = module.state_dict()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest() if tensors else None
+
+
+def _versions(module: torch.nn.Module) -> tuple[int, ...]:
+    """Counters that every change in place moves on, and no change of device or dtype."""
+    return tuple(p._version for p in module.parameters())
+
+
 def weights_sha256(component: object) -> str | None:
     """The SHA-256 of the file that a component was loaded from, None for one without a file.
 
-    Of a converted checkpoint it is that of the original, since another machine may fold it with other last digits.
+    Of a converted checkpoint it is that of the original, since another machine may fold it with other last digits. Of a
+    module that a pipeline holds and no file of ours, or that was trained since, it is `tensors_sha256`.
     """
+    if isinstance(component, torch.nn.Module) and component in _SEEN:
+        versions, own = _SEEN[component]
+        if versions != _versions(component):
+            own = tensors_sha256(component)
+            _SEEN[component] = _versions(component), own
+        if own:
+            return own
     file = getattr(component, "weights_file", None)
     return _sha256_once(file, file.stat().st_mtime_ns) if isinstance(file, Path) and file.is_file() else None
 

@@ -11,6 +11,7 @@ import json
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from nsbgan_infer.devices import computes_bf16, pick_device
 from nsbgan_infer.errors import NonFiniteError, UsageError, missing_extra
 from nsbgan_infer.storage.components import Component, load_component
 from nsbgan_infer.storage.files import write_json
+from nsbgan_infer.training.clock import Pace, SaveClock, stop_between_steps
 from nsbgan_infer.training.run_folder import CHECKPOINT, check_record, cut_log, json_ready, resume, save_checkpoint
 from nsbgan_infer.training.tracked import take_state
 
@@ -32,8 +34,9 @@ from nsbgan_infer.training.tracked import take_state
 class LoopSettings:
     """`out` is the run folder, `steps` the length of the whole run (schedules depend on it), `seed` that of all
     randomness. `precision` bf16 means autocast with fp32 weights (plain fp32 where the device has no bf16). Every
-    `log_every` steps a line is logged, every `save_every` the run can be resumed from, every `sheet_every` (0: never)
-    a sheet of pictures is written. `stop_after` (0: none) ends this call early at that step, to be resumed later;
+    `log_every` steps a line is logged. The run can be resumed from checkpoints: one every `save_every` steps, one after
+    the first minute and one every `save_minutes` (0: none by time). Every `sheet_every` (0: never) a sheet of pictures
+    is written. `stop_after` (0: none) ends this call early at that step, to be resumed later;
     `quiet` hides the progress bar.
     """
 
@@ -44,14 +47,15 @@ class LoopSettings:
     precision: Literal["fp32", "bf16"] = "fp32"
     log_every: int = 50
     save_every: int = 500
+    save_minutes: float = 5.0
     sheet_every: int = 0
     stop_after: int = 0
     quiet: bool = False
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.log_every < 1 or self.save_every < 1 or self.sheet_every < 0:
-            raise UsageError("steps, log_every and save_every must be at least 1, sheet_every at least 0.")
+        if self.steps < 1 or self.log_every < 1 or self.save_every < 1 or min(self.sheet_every, self.save_minutes) < 0:
+            raise UsageError("steps, log_every and save_every are at least 1, sheet_every and save_minutes at least 0.")
         if self.precision not in ("fp32", "bf16"):
             raise UsageError(f"Unknown precision '{self.precision}': use fp32 or bf16.")
 
@@ -148,7 +152,7 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
 
     `record` is the trainer's whole settings dataclass, kept in `settings.json` and compared on resume. Raises
     UsageError if the folder belongs to a run with other settings, NonFiniteError when a logged value is no longer
-    finite (the last checkpoint stays as it was).
+    finite (the last checkpoint stays as it was), KeyboardInterrupt on Ctrl-C, once the step is done and kept.
     """
     main = accelerator.is_main_process
     written = json_ready(record)
@@ -162,24 +166,54 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
     if main:
         write_json(settings.out / "settings.json", written)
         cut_log(settings.out / "log.jsonl", start)
-    with step_log(settings, start, enabled=main) as log, progress(settings, start, enabled=main) as bar:
-        meter = Meter()
+    with (
+        step_log(settings, start, enabled=main) as log,
+        progress(settings, start, enabled=main) as bar,
+        stop_between_steps() as stop,
+    ):
+        meter, clock = Meter(), SaveClock(settings.save_minutes)
+        pace = Pace(end - start, lambda: _finish(accelerator.device))
         for step in range(start, end):
             meter.add(task.step(step))
             done = step + 1
-            saves = done % settings.save_every == 0 or done == end
-            if done % settings.log_every == 0 or done == end:
+            last = done == end or stop.asked
+            logs = done % settings.log_every == 0 or last
+            saves = done % settings.save_every == 0 or last or _by_time(clock, accelerator, logs)
+            bar.tell(done, pace.tick())
+            if logs:
                 values = meter.take(accelerator)
                 log(done, values)
-                bar(done, values)
+                bar.show(values)
             if saves:
                 meter.check()  # never keep a checkpoint whose losses were not looked at
                 if main:
                     save_checkpoint(settings.out / CHECKPOINT, {"step": done, "task": take_state(task.tracked)})
                     sheet = settings.sheet_every > 0 and (done % settings.sheet_every == 0 or done == end)
                     task.save(settings.out, done, sheet)
+                clock.restart()
+                if stop.asked and done < end:
+                    bar.tell(
+                        done, f"Stopped after step {done:,} of {settings.steps:,}; all of it is in {settings.out}."
+                    )
+                    raise KeyboardInterrupt
                 accelerator.wait_for_everyone()
     return max(start, end)
+
+
+def _by_time(clock: SaveClock, accelerator: Any, logs: bool) -> bool:
+    """Whether a checkpoint is due by time, the same answer in every process: of several, the first one's clock is asked
+    where they meet to log anyway."""
+    if accelerator.num_processes == 1:
+        return clock.due()
+    if not logs:
+        return False
+    due = torch.tensor(float(clock.due() and accelerator.is_main_process), device=accelerator.device)
+    return bool(accelerator.reduce(due, reduction="sum") > 0)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class Meter:
@@ -290,19 +324,36 @@ def _tensorboard(folder: Path, start: int) -> Any:
     return SummaryWriter(str(folder), purge_step=start)  # what was written after the checkpoint is hidden
 
 
+class Bar:
+    """The progress bar of a run, or nothing at all."""
+
+    def __init__(self, bar: Any | None) -> None:
+        self.bar = bar
+
+    def tell(self, step: int, sentence: str | None) -> None:
+        """Move to a step, and write a sentence above the bar if there is one."""
+        if self.bar is None:
+            return
+        if sentence:
+            self.bar.write(sentence, file=sys.stderr)
+        self.bar.update(step - self.bar.n)
+
+    def show(self, values: dict[str, float]) -> None:
+        """Show the values beside the bar."""
+        if self.bar is not None:
+            self.bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}, refresh=False)
+
+
 @contextmanager
-def progress(settings: LoopSettings, start: int, *, enabled: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """A function that moves a progress bar (with the time left) to a step and shows its values."""
+def progress(settings: LoopSettings, start: int, *, enabled: bool) -> Iterator[Bar]:
+    """A bar with the time left, from the first step on; a line a minute where no terminal watches."""
     if not enabled or settings.quiet:
-        yield lambda _step, _values: None
+        yield Bar(None)
         return
-    from tqdm import tqdm
-
-    with tqdm(total=settings.steps, initial=start, desc="training", unit="step") as bar:
-
-        def move(step: int, values: dict[str, float]) -> None:
-            shown = {k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}
-            bar.set_postfix(shown, refresh=False)
-            bar.update(step - bar.n)
-
-        yield move
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without widgets gets the bar of a terminal
+        from tqdm.auto import tqdm
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    rest = {"mininterval": 0.2} if watched else {"mininterval": 60, "miniters": 1}
+    with tqdm(total=settings.steps, initial=start, desc="training", unit="step", dynamic_ncols=True, **rest) as bar:
+        yield Bar(bar)

@@ -22,7 +22,7 @@ from nsbgan_infer.training.tracked import restore_state
 
 CHECKPOINT = "checkpoint.pt"
 # What a resumed run may change: where things lie, what is written when, and on what it runs.
-WRITES = ("out", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
+WRITES = ("out", "log_every", "save_every", "save_minutes", "sheet_every", "stop_after", "quiet", "tensorboard")
 MAY_DIFFER = (*WRITES, "data", "device", "workers")
 
 

@@ -10,10 +10,10 @@ import click
 import pytest
 from command import Run, process
 
-from nsbgan_infer.cli.main import COMMANDS, cli, exit_code
+from nsbgan_infer.cli.main import COMMANDS, SECTIONS, cli, exit_code
 from nsbgan_infer.errors import UsageError, WorkError
 
-COVERS = ["__main__", "cli.heap", "cli.output"]
+COVERS = ["__main__", "cli.groups", "cli.heap", "cli.output"]
 
 LIGHT = [
     "-h",
@@ -65,6 +65,20 @@ def test_the_group_lists_every_command_with_a_line(run: Run) -> None:
     lines = run("-h").stdout.splitlines()
     for name in COMMANDS:
         assert any(line.strip().startswith(f"{name} ") and len(line.split()) > 2 for line in lines), name
+
+
+def test_the_help_has_sections_and_whole_sentences(run: Run) -> None:
+    text = run("-h").stdout
+    places = [text.index(f"\n{title}:\n") for title in (*SECTIONS, "More")]
+    assert places == sorted(places) and "..." not in text[places[0] :]
+    assert {name for names in SECTIONS.values() for name in names} <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("command", ["generate", "plan"])
+def test_a_bare_class_is_told_its_option(run: Run, command: str) -> None:
+    bare = run(command, "golden", "retriever", "--res", "512", code=2).stderr
+    assert "'golden retriever' stands without an option: a class is given by --class 'golden retriever'." in bare
+    assert "--class 207 --class 208" in run(command, "207", "208", code=2).stderr
 
 
 def test_versions_of_the_parts(run: Run) -> None:

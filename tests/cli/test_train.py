@@ -44,7 +44,7 @@ def test_a_decoder_in_seconds_and_on_from_there(run: Run, run_json: JsonRun, mon
         "cpu",
     ]
     value = run_json(*common, "--steps", "4", "--out", "run", "--quiet")
-    assert value == {"out": "run", "kind": "decoder", "arch": "subband"}
+    assert value == {"out": "run", "kind": "decoder", "arch": "subband", "name": "run"}
     settings = json.loads(Path("run/settings.json").read_text())
     assert (settings["batch"], settings["loop"]["steps"], settings["loop"]["save_every"]) == (2, 4, 2)
     assert "add --resume" in run(*common, "--steps", "4", "--out", "run", code=2).stderr
@@ -55,7 +55,61 @@ def test_a_decoder_in_seconds_and_on_from_there(run: Run, run_json: JsonRun, mon
     monkeypatch.setattr("nsbgan_infer.training.decoders.l1.train_decoder", stopped)
     said = run(*common, "--steps", "4", "--out", "run", "--resume", code=130).stderr
     assert "Stopped: the same command with --resume goes on with what is in run." in said
-    assert "Stopped" not in run(*common, "--out", "other", code=130).stderr  # nothing to go on with
+    said = run(*common, "--out", "other", code=130).stderr
+    assert "Stopped before the first step: there is nothing to resume." in said and "goes on" not in said
+
+
+@pytest.mark.parametrize(
+    ("out", "arguments", "name"),
+    [
+        ("runs/mine", [], "mine"),
+        ("runs/subband-w", [], "my-subband-w"),
+        ("runs/x", ["--name", "crisp"], "crisp"),
+        ("runs/x", ["--config", "named.toml"], "told"),
+    ],
+)
+def test_a_decoder_is_called_after_its_run_and_never_like_a_built_in_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, out: str, arguments: list[str], name: str
+) -> None:
+    called: list[str] = []
+
+    def note(settings: Any) -> None:
+        called.append(settings.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nsbgan_infer.training.decoders.l1.train_decoder", note)
+    monkeypatch.setattr("nsbgan_infer.training.decoders.unet.train_unet", note)
+    Path("named.toml").write_text('name = "told"\n')
+    run("train", "decoder", "--data", "a.png", "--out", out, *arguments, code=130)
+    run("train", "unet", "--level", "1", "--data", "a.png", "--out", out, *arguments, code=130)
+    assert called == [name, name]
+    taken = run("train", "decoder", "--data", "a.png", "--out", "x", "--name", "subband-w", code=2).stderr
+    assert "subband-w is the name of a built-in decoder" in taken
+
+
+def test_a_resumed_run_keeps_its_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("old").mkdir()
+    for before, name in (({"name": "older"}, "older"), ({"name": ""}, ""), ({"decoder": {"name": "gan"}}, "gan")):
+        Path("old/settings.json").write_text(json.dumps(before))
+        called: list[str] = []
+        monkeypatch.setattr(
+            "nsbgan_infer.training.decoders.l1.train_decoder", lambda s, c=called: (c.append(s.name), stopped(s))
+        )
+        run("train", "decoder", "--data", "a.png", "--out", "old", "--resume", code=130)
+        assert called == [name]
+
+
+def test_one_level_of_a_unet_says_that_the_other_is_missing(run: Run) -> None:
+    from nsbgan_infer.decoders.unet_p import UNetP, UNetPConfig
+    from nsbgan_infer.decoders.unet_w import UNetW, UNetWConfig
+    from nsbgan_infer.storage.components import save_component
+
+    for network in (UNetW(UNetWConfig("half", 4, (1,))), UNetP(UNetPConfig("half", 4, (1,)))):
+        assert "half holds level 1 alone, level 2 is missing" in network.caveat()
+    assert UNetW(UNetWConfig("whole", 4)).caveat() == UNetP(UNetPConfig("whole", 4)).caveat() == ""
+    save_component(UNetW(UNetWConfig("half", 4, (1,))), Path("half"))
+    said = run("generate", "--preset", "embedded", "--decoder", "half", "-c", "207", "--res", "256").stderr
+    assert "nsbgan: warning: half holds level 1 alone" in said and said.count("warning") == 1
 
 
 def test_settings_that_do_not_exist_are_named(run: Run) -> None:

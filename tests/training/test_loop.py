@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +80,37 @@ def test_killed_and_resumed_is_the_same_curve(tmp_path: Path, die_at: int) -> No
         file.write('{"step": 1')  # what a kill in the middle of a line leaves
     assert run(Walk(5), loop(tmp_path / "cut")) == whole
     assert [line["step"] for line in whole] == list(range(2, 21, 2))
+
+
+def test_ctrl_c_keeps_the_step_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Pressed(Walk):
+        def step(self, step: int) -> Mapping[str, Tensor | float]:
+            if step == 8:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().step(step)
+
+    whole = run(Walk(5), loop(tmp_path / "whole"))
+    task = Pressed(5)
+    with pytest.raises(KeyboardInterrupt):
+        run(task, loop(tmp_path / "cut", quiet=False))
+    assert task.saved == [(6, False), (9, False)]
+    assert f"Stopped after step 9 of 20; all of it is in {tmp_path / 'cut'}." in capsys.readouterr().err
+    lines = run(Walk(5), loop(tmp_path / "cut"))
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 9, *range(10, 21, 2)]
+    assert lines[-1] == whole[-1]
+
+
+def test_a_checkpoint_comes_by_time_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Walk(0)
+    monkeypatch.setattr(loops.SaveClock, "due", lambda clock: len(task.saved) == 0)  # once, at the first step
+    run(task, loop(tmp_path, save_every=50))
+    assert [step for step, _ in task.saved] == [1, 20]
+
+
+def test_the_length_of_the_run_is_told_in_its_first_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(Walk(0), loop(tmp_path, quiet=False))
+    said = capsys.readouterr().err
+    assert "s for 16 more steps (" in said and "Ctrl-C keeps what is done" in said
 
 
 def test_stop_after_then_go_on(tmp_path: Path) -> None:
