@@ -82,6 +82,16 @@ data_option = click.option(
 )
 
 
+def _note_data(data: Sequence[str], console: Console) -> None:
+    """Say what of the pictures will be read, and what is left out (of several processes only the first tells)."""
+    from nsbgan_infer.datasets import open_source
+    from nsbgan_infer.datasets.description import read_text
+
+    source = open_source(list(data))
+    if os.environ.get("RANK", "0") == "0":
+        console.note(read_text(len(source), source.classes, source.left_out))
+
+
 @click.group("train")
 def command() -> None:
     """Train a decoder or a sampler (extra `train`); on several GPUs start it by `accelerate launch -m nsbgan_infer`.
@@ -115,6 +125,7 @@ def decoder_command(
     JPEG.
     """
     run.check()
+    _note_data(data, console)
     from nsbgan_infer.registry import component_path
     from nsbgan_infer.training.decoders.adversarial import train_adversarial
     from nsbgan_infer.training.decoders.l1 import train_decoder
@@ -159,6 +170,7 @@ def decoder_command(
 def unet_command(arch: str, level: int, level1: Path | None, data: tuple[str, ...], run: Run, console: Console) -> None:
     """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
     run.check()
+    _note_data(data, console)
     from nsbgan_infer.training.decoders.unet import train_unet
     from nsbgan_infer.training.decoders.unet_presets import unet_settings
 
