@@ -34,6 +34,7 @@ COMMANDS = {
     "data": "data",
     "plugins": "plugins",
     "demo": "demo",
+    "serve": "serve",
     "evaluate": "evaluate",
     "reproduce": "reproduce",
     "bench": "bench",
