@@ -100,10 +100,8 @@ def exit_code(work: Callable[[], Any]) -> int:
         result = work()
         if sys.stdout is not None:
             sys.stdout.flush()  # a full disk is told of here, not while Python ends
-    except Terminated:
-        return 143
-    except (click.Abort, KeyboardInterrupt):
-        return 130
+    except (click.Abort, KeyboardInterrupt) as error:  # click makes the one of the other
+        return 143 if isinstance(error, Terminated) or isinstance(error.__cause__, Terminated) else 130
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)  # a group without a sub-command: its help is the answer
         return error.exit_code

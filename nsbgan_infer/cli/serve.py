@@ -91,11 +91,12 @@ def command(
     _serve(load_offers(presets, maker), maker, limits, token, host, port)
 
 
-def check_extra() -> None:
-    """Raise MissingExtraError unless what the service needs is installed."""
-    for module, package in (("fastapi", "fastapi"), ("uvicorn", "uvicorn"), ("prometheus_client", "prometheus-client")):
-        if find_spec(module) is None:
-            raise missing_extra(package, "serve", "The service")
+def check_extra(extra: str = "serve", *more: str) -> None:
+    """Raise MissingExtraError unless what the service needs is installed, and the packages `more`."""
+    what = "The service" if extra == "serve" else "The web page"
+    for package in (*more, "fastapi", "uvicorn", "python-multipart", "prometheus-client"):
+        if find_spec(package.replace("-", "_")) is None:
+            raise missing_extra(package, extra, what)
 
 
 def load_offers(presets: tuple[str, ...], maker: object = None) -> Offers:

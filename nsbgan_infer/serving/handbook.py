@@ -56,7 +56,8 @@ def _type(schema: Mapping[str, Any]) -> str:
     """`integer, 0 to 7` and the like."""
     kinds = [schema, *schema.get("anyOf", ())]
     names = [str(k["type"]) for k in kinds if k.get("type") not in (None, "null")]
-    ends = [f"{a} {k[b]:.12g}" for k in kinds for a, b in (("from", "minimum"), ("above", "exclusiveMinimum")) if b in k]
+    least = (("from", "minimum"), ("above", "exclusiveMinimum"))
+    ends = [f"{word} {k[key]:.12g}" for k in kinds for word, key in least if key in k]
     ends += [f"to {k['maximum']:.12g}" for k in kinds if "maximum" in k]
     values = [str(v) for k in kinds for v in k.get("enum", ())]
     default = [f"default {schema['default']}"] if schema.get("default") is not None else []
