@@ -84,7 +84,7 @@ def load_pipeline(
         pipeline = _from_folder(Path(ref), sampler, loaders, modules or {})
     elif ref.startswith("hf://") or re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", ref):
         repo, pinned = parse_ref(ref if ref.startswith("hf://") else f"hf://{ref}")
-        folder = fetch_repo(repo, revision=revision or pinned)
+        folder = _fetch(ref, repo, revision or pinned)
         if (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
             raise UsageError(
                 f"{repo} holds a single component, not a pipeline: use it with --decoder hf://{repo} or "
@@ -102,6 +102,16 @@ def load_pipeline(
     if decoder is not None and ref not in PRESETS:
         pipeline = pipeline.with_decoder(loaders.decoder(decoder) if isinstance(decoder, str) else decoder)
     return pipeline
+
+
+def _fetch(ref: str, repo: str, revision: str | None) -> Path:
+    """The repository that `ref` means. What looks like `owner/name` may have been meant as a folder: both are named."""
+    try:
+        return fetch_repo(repo, revision=revision)
+    except CheckpointError as error:
+        if ref.startswith("hf://"):
+            raise
+        raise type(error)(f"There is no folder '{ref}' here, and as a repository of the Hub: {error}") from error
 
 
 def save_pipeline(pipeline: NsbPipeline, folder: Path) -> Path:

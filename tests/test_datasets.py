@@ -17,8 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nsbgan_infer import datasets as sources
-from nsbgan_infer.datasets import ImageSource, centre_square, check_images, decode_image, open_source, to_tensor
+from nsbgan_infer.datasets import (
+    ImageSource,
+    archives,
+    centre_square,
+    check_images,
+    decode_image,
+    open_source,
+    to_tensor,
+)
 from nsbgan_infer.errors import ImageFileError, UsageError
 
 
@@ -129,7 +136,7 @@ def test_shards_with_labels(tmp_path: Path) -> None:
     assert source.names == ("000.png", "001.png", "002.png") and source.classes == (7, 999, None)
     for bad in (b"1000", b"-1", b"dog", b""):
         shard = make_tar(tmp_path / "bad.tar", {"000.png": picture(), "000.cls": bad})
-        with pytest.raises(UsageError, match=r"bad\.tar cannot be used"):
+        with pytest.raises(UsageError, match=r"bad\.tar cannot be used: 000.cls holds no class id"):
             open_source(shard)
 
 
@@ -206,7 +213,7 @@ def test_members_that_unpack_too_large_are_refused(tmp_path: Path, monkeypatch: 
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", bytes(5_000_000))
     assert path.stat().st_size < 20_000
-    monkeypatch.setattr(sources, "BYTES_LIMIT", 1_000_000)
+    monkeypatch.setattr(archives, "BYTES_LIMIT", 1_000_000)
     with pytest.raises(ImageFileError, match=r"a\.png unpacks to more than 1,000,000 bytes"):
         open_source(path).image(0)
 

@@ -37,13 +37,16 @@ def encode_command(
 ) -> None:
     """Turn labelled pictures into a compact set of low bands, with its own statistics and class table.
 
-    SRC is a folder, ZIP or tar; the class is the WordNet id in each path. `nsbgan train sampler --data` takes the set.
+    SRC is a folder, ZIP, tar or the folder of a run. The class is the WordNet id in each path, or stands in a .cls or
+    .json file beside the picture, as in WebDataset. `nsbgan train sampler --data` takes the set.
     """
     from nsbgan_infer.datasets import open_source
+    from nsbgan_infer.datasets.description import read_text
     from nsbgan_infer.encoders import make_encoder
     from nsbgan_infer.training.samplers.lowbands import encode_lowbands
 
     source = open_source(list(sources))
+    console.note(read_text(len(source), source.classes, source.left_out))
     encoder = make_encoder({"basis": basis, "levels": levels})
     done = 0
     with console.bar(len(source), unit="picture") as bar:
@@ -58,6 +61,7 @@ def encode_command(
     written = sum(p.stat().st_size for p in out.iterdir() if p.is_file())
     side = size >> levels
     value = {"out": str(out), "count": len(made), "classes": list(made.classes), "side": side, "size": written}
+    value["left_out"] = dict(source.left_out)
     value |= {"minimum": made.minimum, "maximum": made.maximum, "mean": made.mean, "std": made.std}
     text = f"{out}  {len(made)} pictures of {len(made.classes)} classes, {side} x {side}, {size_text(written)}"
     console.result(value, text)

@@ -12,18 +12,26 @@ import click
 def command(port: int | None, host: str, preset: str) -> None:
     """Serve a web page: generate, enlarge a photo, look at the stages, walk between classes.
 
-    Needs the extra `demo`. Stop it with Ctrl-C: the pictures it made are then removed.
+    The service of `nsbgan serve` answers on the same address. Needs the extra `demo`. Stop it with Ctrl-C or SIGTERM:
+    the pictures it made are then removed.
     """
+    from nsbgan_infer.cli.serve import check_extra
     from nsbgan_infer.presets import find_preset
 
     find_preset(preset)
+    check_extra("demo", "gradio")
     from nsbgan_infer.serving.actions import Studio
-    from nsbgan_infer.serving.page import build_page, launch
+    from nsbgan_infer.serving.demo import build_demo
+    from nsbgan_infer.serving.server import serve
 
     studio = Studio()
     try:
-        page = build_page(studio, preset)
-        click.echo(f"Serving on {launch(page, studio, port=port, host=host)}; stop with Ctrl-C.", err=True)
-        page.block_thread()
+        serve(
+            build_demo(studio, preset),
+            host=host,
+            port=port,
+            first=7860,
+            ready=lambda address: click.echo(f"Serving on {address}; stop with Ctrl-C.", err=True),
+        )
     finally:
         studio.close()

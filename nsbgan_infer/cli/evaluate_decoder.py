@@ -93,7 +93,8 @@ def command(
     those of the original, and how far the mean colour is off.
     """
     _check_wishes(bool(paths), pairs, hr, count, degrade, seed)
-    from nsbgan_infer.datasets import open_source
+    from nsbgan_infer.datasets import describe, open_source
+    from nsbgan_infer.datasets.description import read_text
     from nsbgan_infer.decoders.ensemble import SelfEnsemble
     from nsbgan_infer.degradations.world import degradation
     from nsbgan_infer.devices import pick_device, pick_dtype
@@ -110,6 +111,7 @@ def command(
     precision = pick_dtype(dtype, chosen)
     given = open_pairs(pairs, hr) if pairs is not None else None
     source = given.large if given else open_source(list(paths))
+    console.note(read_text(len(source), source.classes, source.left_out))
     source = source.spread(count) if count else source
     if degrade is not None:
         degradation(degrade)  # before weights are read
@@ -130,7 +132,8 @@ def command(
             )
             texts = [_decoder_text(d.info.name, r) for d, r in zip(decoders, restored, strict=True)]
             reports = restored
-    values = [{"decoder": d.info.name, **asdict(r)} for d, r in zip(decoders, reports, strict=True)]
+    about = asdict(describe(source))
+    values = [{"decoder": d.info.name, **asdict(r), "set": about} for d, r in zip(decoders, reports, strict=True)]
     console.result(values[0] if len(values) == 1 else values, "\n".join(texts))
 
 

@@ -103,7 +103,7 @@ def command(
         evaluate_images,
         load_judges,
     )
-    from nsbgan_infer.evaluation.pictures import open_pictures
+    from nsbgan_infer.evaluation.pictures import PictureSet, open_pictures
     from nsbgan_infer.evaluation.references import make_reference, real_pictures
     from nsbgan_infer.evaluation.references import save_reference as save
     from nsbgan_infer.pipeline import NsbPipeline
@@ -123,6 +123,9 @@ def command(
         raise UsageError("There are no real pictures to make a reference of: give them with --real.")
     if save_reference is not None and not any(MEASURES[m].needs == "moments" for m in names):
         raise UsageError("A reference holds statistics for fid, fd-lite0 or fd-lite2: add one of these measures.")
+    note_pictures(fakes, console)
+    if isinstance(reals, PictureSet):
+        note_pictures(reals, console)
     judges = load_judges(names, inception=inception, device=chosen)
     total = fakes.count + (reals.count if reals is not None and not isinstance(reals, Reference) else 0)
     with console.bar(total) as bar:
@@ -133,6 +136,13 @@ def command(
     if save_reference is not None and isinstance(seen, Gathered):
         save(make_reference(seen), save_reference)
     console.result(asdict(report), _images_text(report))
+
+
+def note_pictures(pictures: PictureSet, console: Console) -> None:
+    """Say what was read, and what was left out."""
+    from nsbgan_infer.datasets.description import read_text
+
+    console.note(f"{pictures.name}: {read_text(pictures.count, pictures.classes, pictures.left_out)}")
 
 
 def _made(

@@ -87,6 +87,7 @@ def command(
 
     What is judged is kept below --out by its recipe: a run that was stopped goes on, a second one costs nothing.
     """
+    from nsbgan_infer.cli.evaluate_images import note_pictures
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.engines import place
     from nsbgan_infer.evaluation.images import LEAST
@@ -113,6 +114,8 @@ def command(
         raise UsageError(f"{len(requests)} pictures are few: ask for {LEAST} or more, or add --allow-small.")
     judges = load_sweep_judges(judge, classifier=classifier, inception=inception, device=chosen)
     pictures = real_pictures(real, size=size)
+    if isinstance(pictures, PictureSet):
+        note_pictures(pictures, console)
     with console.bar(pictures.count if isinstance(pictures, PictureSet) else 0) as bar:
         bar.step("real pictures")
         reals = statistics_of(

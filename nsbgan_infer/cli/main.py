@@ -1,12 +1,14 @@
 """The command `nsbgan`: a table of sub-commands, each imported when it is used, and errors turned into exit codes.
 
-0: done. 2: something was wrong before work started. 1: something failed during it. 130: stopped by Ctrl-C. Errors are
-one sentence on standard error; `NSBGAN_DEBUG=1` adds the traceback.
+0: done. 2: something was wrong before work started. 1: something failed during it. 130: stopped by Ctrl-C, 143: by
+SIGTERM. Errors are one sentence on standard error; `NSBGAN_DEBUG=1` adds the traceback.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,6 +35,7 @@ COMMANDS = {
     "data": "data",
     "plugins": "plugins",
     "demo": "demo",
+    "serve": "serve",
     "evaluate": "evaluate",
     "reproduce": "reproduce",
     "bench": "bench",
@@ -44,12 +47,17 @@ COMMANDS = {
 }
 
 SECTIONS = {  # of the help; a command that is in none comes last
-    "Make pictures": ("generate", "upscale", "regenerate", "demo"),
+    "Make pictures": ("generate", "upscale", "regenerate"),
+    "Serve": ("demo", "serve"),
     "Find out": ("classes", "models", "plan", "inspect", "doctor"),
     "Train": ("data", "train", "interpolate"),
     "Measure": ("evaluate", "reproduce", "bench"),
     "Exchange": ("convert", "export", "card", "push", "plugins"),
 }
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what Ctrl-C cleans up and leaves to be resumed, this does too."""
 
 
 class LazyGroup(Group):
@@ -103,8 +111,10 @@ def exit_code(work: Callable[[], Any]) -> int:
     """Run `work`; say what went wrong on standard error in one sentence and return the exit code."""
     try:
         result = work()
-    except (click.Abort, KeyboardInterrupt):
-        return 130
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk is told of here, not while Python ends
+    except (click.Abort, KeyboardInterrupt) as error:  # click makes the one of the other
+        return 143 if isinstance(error, Terminated) or isinstance(error.__cause__, Terminated) else 130
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)  # a group without a sub-command: its help is the answer
         return error.exit_code
@@ -115,6 +125,8 @@ def exit_code(work: Callable[[], Any]) -> int:
         return _failed(error, error.format_message(), error.exit_code)
     except NsbError as error:
         return _failed(error, str(error), error.exit_code)
+    except OSError as error:
+        return _failed(error, _refused_by_the_system(error), 1)
     except Exception as error:
         return _failed(error, _unexpected(error), 1)
     return result if isinstance(result, int) else 0  # click returns the code of ctx.exit()
@@ -123,8 +135,30 @@ def exit_code(work: Callable[[], Any]) -> int:
 def _failed(error: Exception, sentence: str, code: int) -> int:
     if os.environ.get("NSBGAN_DEBUG") == "1":
         traceback.print_exception(error)
-    click.echo(f"nsbgan: error: {' '.join(sentence.split())}", err=True)
+    if sys.stderr is not None:
+        click.echo(f"nsbgan: error: {' '.join(sentence.split())}", err=True)
     return code
+
+
+def _refused_by_the_system(error: OSError) -> str:
+    """A disk that is full, a folder that cannot be written, no place for temporary files: what to look at."""
+    if isinstance(error, BrokenPipeError):
+        _silence_stdout()
+        return "Whoever read the output has stopped: the rest was not written."
+    what = error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        _silence_stdout()
+        where = error.filename or "the disk, or where the output goes, is full"
+        return f"{what} ({where}): make room and run the command again."
+    if "temporary directory" in str(error):
+        return f"{error}: set TMPDIR to a folder that can be written."
+    where = f" ({error.filename})" if error.filename else ""
+    return f"The system refused: {what}{where}. Check that file or folder, and run the command again."
+
+
+def _silence_stdout() -> None:
+    """Let Python end without writing what is still waiting to be written."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
 
 
 def _unexpected(error: Exception) -> str:
@@ -168,9 +202,14 @@ def cli() -> None:
     """
 
 
+def _terminate(_number: int, _frame: object) -> None:
+    raise Terminated
+
+
 def run() -> None:
     """The console script."""
     from nsbgan_infer.cli.heap import keep_heap
 
     keep_heap()
+    signal.signal(signal.SIGTERM, _terminate)
     cli.main(prog_name="nsbgan")

@@ -202,7 +202,7 @@ machine_options = bundled(
             "--engine",
             type=click.Choice(["auto", "eager", "compile", "openvino"]),
             default="auto",
-            help="What runs the networks. auto: OpenVINO on a CPU where it is installed and there are several images; "
+            help="What runs the networks. auto: OpenVINO on a CPU where it is installed, from 64 images on; "
             "torch.compile in bf16 on CUDA for many; else plain torch.",
         ),
     ],

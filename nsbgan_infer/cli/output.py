@@ -44,8 +44,8 @@ class Console:
         """The result: `value` as JSON with --json, else `text` for people."""
         if self.json:
             text = json.dumps(value, ensure_ascii=False)
-            if not _can_say(text, sys.stdout, "strict"):  # escaped, it is the same text for whoever reads it
-                text = json.dumps(value)
+            if sys.stdout is not None and not _can_say(text, sys.stdout, "strict"):
+                text = json.dumps(value)  # escaped, it is the same text for whoever reads it
         _say(text, sys.stdout)
 
     @contextmanager
@@ -70,8 +70,13 @@ class Console:
             yield Bar(bar)
 
 
-def _say(text: str, stream: TextIO) -> None:
-    """A line for people. What the stream's encoding lacks is escaped: names of files may be bytes of another one."""
+def _say(text: str, stream: TextIO | None) -> None:
+    """A line for people. What the stream's encoding lacks is escaped: names of files may be bytes of another one.
+
+    Nothing is said into a stream that was closed before the program began (`>&-`).
+    """
+    if stream is None:
+        return
     if not _can_say(text, stream, stream.errors or "strict"):
         encoding = stream.encoding or "utf-8"
         text = text.encode(encoding, "backslashreplace").decode(encoding)

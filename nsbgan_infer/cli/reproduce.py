@@ -118,6 +118,7 @@ def command(
         draw(name, images, out / f"{name}.png", console)
         return
     from nsbgan_infer.datasets import open_source
+    from nsbgan_infer.datasets.description import read_text
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.evaluation.judged_cache import load_sweep_judges
     from nsbgan_infer.evaluation.reproduce import Options, reproduce_mse, reproduce_table
@@ -141,6 +142,8 @@ def command(
     table = find_table(name)
     if name == "table3":
         source = open_source(list(images)) if images else None
+        if source:
+            console.note(read_text(len(source), source.classes, source.left_out))
         with console.bar(len(source) if source else 0) as bar:
             bar.step("4 decoders")
             write(reproduce_mse(table, source, options, progress=bar.advance), out, console)
@@ -206,11 +209,14 @@ def _real(
     """Statistics of the real pictures, and the options limited to their classes."""
     from dataclasses import replace
 
+    from nsbgan_infer.cli.evaluate_images import note_pictures
     from nsbgan_infer.evaluation.pictures import PictureSet
     from nsbgan_infer.evaluation.references import real_pictures, statistics_of
     from nsbgan_infer.evaluation.sweep import Real
 
     pictures = real_pictures(paths, size=size)
+    if isinstance(pictures, PictureSet):
+        note_pictures(pictures, console)
     with console.bar(pictures.count if isinstance(pictures, PictureSet) else 0) as bar:
         bar.step("real pictures")
         reference = statistics_of(

@@ -117,6 +117,16 @@ data_option = click.option(
 )
 
 
+def _note_data(data: Sequence[str], console: Console) -> None:
+    """Say what of the pictures will be read, and what is left out (of several processes only the first tells)."""
+    from nsbgan_infer.datasets import open_source
+    from nsbgan_infer.datasets.description import read_text
+
+    source = open_source(list(data))
+    if os.environ.get("RANK", "0") == "0":
+        console.note(read_text(len(source), source.classes, source.left_out))
+
+
 @click.group("train", cls=Group)
 def command() -> None:
     """Train a decoder or a sampler (extra `train`); on several GPUs start it by `accelerate launch -m nsbgan_infer`.
@@ -152,6 +162,7 @@ def decoder_command(
     """
     run.check()
     named = run.name_decoder(name)
+    _note_data(data, console)
     from nsbgan_infer.registry import component_path
     from nsbgan_infer.storage.architectures import second_stages
     from nsbgan_infer.training.decoders.adversarial import train_adversarial
@@ -205,6 +216,7 @@ def unet_command(
     """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
     run.check()
     named = run.name_decoder(name)
+    _note_data(data, console)
     from nsbgan_infer.training.decoders.unet import train_unet
     from nsbgan_infer.training.decoders.unet_presets import unet_settings
 

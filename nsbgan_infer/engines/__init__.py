@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 Part = TypeVar("Part")  # a sampler or a decoder
 EngineName = Literal["eager", "compile", "openvino"]
 ENGINES = ("auto", "eager", "compile", "openvino")
-WORTH_OPENVINO = 8  # images; OpenVINO takes some seconds for each network and shape that is not kept yet
+WORTH_OPENVINO = 64  # images; compiling on a first run takes as long as ten pictures of 512 in plain torch
 WORTH_COMPILING = 200  # images; torch.compile takes 16 to 51 s on two CPU cores
 
 
 def pick_engine(name: str, device: torch.device, images: int) -> tuple[EngineName, str | None]:
     """The engine meant by `name` for that number of images on a device, and its dtype where `auto` chose.
 
-    `auto`: on CUDA `compile` in bf16 from 200 images on; on a CPU `openvino` where it is installed, from 8 images on,
-    for it compiles for some seconds; else `eager`.
+    `auto`: on CUDA `compile` in bf16 from 200 images on; on a CPU `openvino` where it is installed, from 64 images on,
+    for compiling takes as long as ten of them; else `eager`.
     Raises UsageError for an unknown name, or OpenVINO with a device that is not the CPU.
     """
     if name == "auto":

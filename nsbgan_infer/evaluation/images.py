@@ -18,12 +18,21 @@ from torch import Tensor
 from nsbgan_infer.classifiers.base import Classifier, ClassifierInfo
 from nsbgan_infer.classifiers.efficientnet_lite import load_lite0, load_lite2, with_imagenet_colours
 from nsbgan_infer.classifiers.inception import load_fid_inception
+from nsbgan_infer.datasets.description import SetDescription, count_classes, sizes_text
 from nsbgan_infer.engines.classifiers import in_bulk
 from nsbgan_infer.errors import UsageError, unknown_name
 from nsbgan_infer.evaluation.diversity import PatchSets, mean_ms_ssim, swd
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
 from nsbgan_infer.evaluation.pictures import PictureSet
-from nsbgan_infer.evaluation.scores import InceptionScore, Pool, kernel_distance, picture_keys, precision_recall
+from nsbgan_infer.evaluation.scores import (
+    LEAST_IN_PART,
+    InceptionScore,
+    Pool,
+    kernel_distance,
+    picture_keys,
+    precision_recall,
+    score_parts,
+)
 
 LEAST = 2048  # pictures below which a Frechet distance says more about their number than about their quality
 GALLERY = 1024  # pictures kept for MS-SSIM
@@ -92,10 +101,17 @@ class Gathered:
     n: int = 0
     side: tuple[int, int] = (0, 0)
     digest: int = 0
+    classes: tuple[int | None, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
     judged: dict[str, Judged] = field(default_factory=dict)
     patches: PatchSets | None = None
     gallery: Pool | None = None
     gallery_classes: Pool | None = None
+
+    def describe(self) -> SetDescription:
+        """What was seen."""
+        known, pixels = count_classes(self.classes), f"pixels:{self.digest:016x}"
+        return SetDescription(self.n, *known, sizes_text({self.side}), pixels, self.left_out)
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,10 @@ class ImagesReport:
     n_fake: int
     n_real: int | None
     values: Mapping[str, Mapping[str, float | int | str]]
+    fake_set: SetDescription
+    """What was measured."""
+    real_set: SetDescription | None = None
+    """What it was compared with, unless that was a reference file."""
 
 
 def check_measures(measures: Collection[str]) -> list[str]:
@@ -157,12 +177,12 @@ def gather(
 ) -> Gathered:
     """One pass over `pictures`. Raises ImageFileError for a damaged picture or one of another size."""
     needs = {(MEASURES[m].judge, MEASURES[m].needs) for m in measures}
-    found = Gathered(pictures.name, pictures.prepare)
+    found = Gathered(pictures.name, pictures.prepare, classes=pictures.classes, left_out=pictures.left_out)
     for name, judge in judges.items():
         found.judged[name] = Judged(
             judge.info,
             Moments(judge.info.features) if (name, "moments") in needs else None,
-            InceptionScore() if (name, "score") in needs else None,
+            InceptionScore(score_parts(pictures.count)) if (name, "score") in needs else None,
             Pool() if (name, "pool") in needs else None,
             Share(pictures.choices) if (name, "share") in needs else None,
         )
@@ -219,6 +239,11 @@ def evaluate_images(
     _check_numbers(fake, real, against, allow_small)
     if any(MEASURES[m].needs == "share" for m in measures):
         _check_classes(fake)
+    if any(MEASURES[m].needs == "score" for m in measures) and fake.count < LEAST_IN_PART:
+        raise UsageError(
+            f"{fake.name} has {fake.count} pictures, whose score is {fake.count} at most and says nothing: "
+            f"give {LEAST_IN_PART} or more, better 50,000."
+        )
     if isinstance(real, Reference):
         check_reference(real, fake.prepare, against, judges)
     used = {n: j for n, j in judges.items() if any(MEASURES[m].judge == n for m in measures)}
@@ -236,7 +261,9 @@ def evaluate_images(
             f"{reals.side[0]} x {reals.side[1]}: bring both to one size with --size."
         )
     values = {m: value(m, fakes, reals) for m in measures}
-    return ImagesReport(fake.name, reals.name if reals else None, fakes.n, reals.n if reals else None, values), reals
+    seen = reals.describe() if isinstance(reals, Gathered) else None
+    name, n = (reals.name, reals.n) if reals else (None, None)
+    return ImagesReport(fake.name, name, fakes.n, n, values, fakes.describe(), seen), reals
 
 
 def value(measure: str, fake: Gathered, real: Gathered | Reference | None) -> dict[str, float | int | str]:
@@ -251,7 +278,7 @@ def value(measure: str, fake: Gathered, real: Gathered | Reference | None) -> di
         score = fake.judged[row.judge].score
         assert score is not None
         result = score.result()
-        return {"value": result.mean, "deviation": result.deviation, "splits": 10, **n}
+        return {"value": result.mean, "deviation": result.deviation, "splits": len(score.counts), **n}
     if row.needs == "share":
         share = fake.judged[row.judge].share
         assert share is not None

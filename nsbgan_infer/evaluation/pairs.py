@@ -103,12 +103,7 @@ def _scores(decoder: Decoder, low: Tensor, high: Tensor, scale: int, grey: bool)
 def _within(source: ImageSource, folder: str) -> ImageSource:
     """The pictures whose own folder has this name."""
     rows = [i for i, n in enumerate(source.names) if PurePosixPath(n).parent.name.lower() == folder]
-    return _chosen(source, rows)
-
-
-def _chosen(source: ImageSource, rows: Sequence[int]) -> ImageSource:
-    names, classes = tuple(source.names[i] for i in rows), tuple(source.classes[i] for i in rows)
-    return ImageSource(names, classes, lambda i: source.read(rows[i]))
+    return source.take(rows)
 
 
 def _matched(small: ImageSource, large: ImageSource) -> tuple[ImageSource, ImageSource]:
@@ -123,7 +118,7 @@ def _matched(small: ImageSource, large: ImageSource) -> tuple[ImageSource, Image
         order.append(place[stem])
     if left := sorted(set(range(len(small))) - set(order)):
         raise UsageError(f"{small.names[left[0]]} has no large picture of the same name: both folders need the same.")
-    return _chosen(small, order), large
+    return small.take(order), large
 
 
 def _factor(small: ImageSource, large: ImageSource, i: int) -> int:

@@ -5,9 +5,11 @@ All come out as batches (B, 3, H, W) uint8 of one size, read as they are asked f
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nsbgan_infer.bulk.sinks import Line
 from nsbgan_infer.classifiers.base import to_8_bit
-from nsbgan_infer.datasets import centre_square, decode_image, open_source
+from nsbgan_infer.datasets import centre_square, describe, open_source
 from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.pipeline import AS_TRAINED, Drawing
 
@@ -33,7 +34,8 @@ class PictureSet:
     """`count` pictures of one size called `name`; `classes[i]` is the ImageNet id of picture i or None.
 
     `prepare` says in words what was done to them; `batches(b)` yields (<= b, 3, H, W) uint8, in order, each time anew.
-    `drawn_from` are the ids that their sampler can draw, where one is known.
+    `drawn_from` are the ids that their sampler can draw, where one is known. `left_out` counts the files that lie
+    beside the pictures and were not taken, by reason; `fingerprint()` tells the content of files apart (it reads them).
     """
 
     name: str
@@ -42,6 +44,8 @@ class PictureSet:
     prepare: str
     batches: Callable[[int], Iterator[Tensor]]
     drawn_from: tuple[int, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    fingerprint: Callable[[], str] = str
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -56,19 +60,25 @@ def open_pictures(path: str | Path, *, size: int | None = None) -> PictureSet:
     anything that is not such a set, and ImageFileError while reading for a damaged picture or one of another size.
     """
     path = Path(path).expanduser()
-    if path.suffix == ".npz" and path.is_file():
-        name, classes, images = path.name, *_open_npz(path)
-    elif path.name == "manifest.jsonl" or (path / "manifest.jsonl").is_file():
-        name, classes, images = path.name, *_open_manifest(path if path.is_file() else path / "manifest.jsonl")
-    else:
-        source = open_source(path)
-        name, classes = path.name, source.classes
-
-        def images() -> Iterator[tuple[str, Image.Image]]:
-            return ((source.names[i], source.image(i)) for i in range(len(source)))
-
     prepare = AS_THEY_ARE if size is None else f"centre square of {size}, bicubic, antialiased"
-    return PictureSet(name, len(classes), classes, prepare, lambda batch: _batches(images(), size, batch))
+    if path.suffix == ".npz" and path.is_file():
+        classes, images = _open_npz(path)
+        about = PictureSet(path.name, len(classes), classes, prepare, lambda batch: _batches(images(), size, batch))
+        return replace(about, fingerprint=lambda: f"files:{_file_hash(path)}")
+    source = open_source(path)
+
+    def read() -> Named:
+        return ((source.names[i], source.image(i)) for i in range(len(source)))
+
+    return PictureSet(
+        path.name,
+        len(source),
+        source.classes,
+        prepare,
+        lambda batch: _batches(read(), size, batch),
+        left_out=source.left_out,
+        fingerprint=lambda: describe(source).hash,
+    )
 
 
 def join_pictures(sets: Sequence[PictureSet]) -> PictureSet:
@@ -77,8 +87,13 @@ def join_pictures(sets: Sequence[PictureSet]) -> PictureSet:
     def batches(batch: int) -> Iterator[Tensor]:
         return (part for one in sets for part in one.batches(batch))
 
+    left_out: Counter[str] = Counter()
+    for one in sets:
+        left_out.update(one.left_out)
     classes = tuple(c for one in sets for c in one.classes)
-    return PictureSet(" + ".join(s.name for s in sets), len(classes), classes, sets[0].prepare, batches)
+    name = " + ".join(s.name for s in sets)
+    joined = PictureSet(name, len(classes), classes, sets[0].prepare, batches, left_out=dict(left_out))
+    return replace(joined, fingerprint=lambda: " ".join(one.fingerprint() for one in sets))
 
 
 def made_pictures(name: str, classes: tuple[int | None, ...], make: Callable[[int], Iterable[Tensor]]) -> PictureSet:
@@ -161,31 +176,6 @@ def _npy_header(member: zipfile.ZipExtFile | object) -> tuple[tuple[int, ...], b
     return read(member)  # type: ignore[arg-type]
 
 
-def _open_manifest(path: Path) -> tuple[tuple[int | None, ...], Callable[[], Named]]:
-    """The lines of a run's manifest: `size` bytes at `offset` of `file` are an image file, or a row of an npz."""
-    folder, lines = path.parent, []
-    try:
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                lines.append(Line.from_json(text))
-            except (ValueError, TypeError) as error:
-                raise UsageError(f"{path}, line {number}, is not a line of a run's manifest ({error}).") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Cannot read {path}: {error}.") from error
-    if not lines:
-        raise UsageError(f"{path} names no pictures.")
-    classes = tuple(line.class_id for line in lines)
-    if lines[0].file.endswith(".npz"):
-        return classes, _open_npz(folder / lines[0].file)[1]
-
-    def images() -> Named:
-        for line in lines:
-            try:
-                with (folder / line.file).open("rb") as file:
-                    file.seek(line.offset)
-                    data = file.read(line.size)
-            except OSError as error:
-                raise ImageFileError(f"Cannot read {folder / line.file}: {error.strerror or error}.") from error
-            yield line.file, decode_image(data, line.file)
-
-    return classes, images
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

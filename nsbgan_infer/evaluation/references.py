@@ -96,7 +96,7 @@ def statistics_of(
 ) -> Reference:
     """The statistics of real pictures under the judge called `name` (inception | lite0 | lite2).
 
-    Gathered once and kept in the folder `keep`; read from there while name, number and preparation stay the same.
+    Gathered once and kept in the folder `keep`; read from there while files and preparation stay the same.
     Raises UsageError for fewer than 2,048 pictures without `allow_small`, and for a reference made with another rule.
     """
     measure = next(m for m, row in MEASURES.items() if (row.judge, row.needs) == (name, "moments"))
@@ -106,7 +106,8 @@ def statistics_of(
     if isinstance(real, Reference):
         check_reference(real, real.prepare, [measure], {name: judge})
         return real
-    about = hashlib.sha256(json.dumps([real.name, real.count, real.prepare, asdict(judge.info)]).encode()).hexdigest()
+    decides = [real.name, real.count, real.prepare, real.fingerprint(), asdict(judge.info)]
+    about = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
     file = keep / f"real-{name}-{about[:12]}.safetensors"
     if file.is_file():
         return load_reference(file)

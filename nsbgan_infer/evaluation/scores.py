@@ -17,6 +17,8 @@ from torch import Tensor
 from nsbgan_infer.errors import UsageError
 
 POOL = 10_000  # features kept for KID, precision and recall
+PARTS = 10  # of a set, whose scores are averaged
+LEAST_IN_PART = 10  # pictures: the score of k pictures is k at most, and that of one picture is 1
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,18 @@ def picture_keys(pictures: Tensor) -> list[int]:
     return [int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "big") for row in rows]
 
 
+def score_parts(n: int) -> int:
+    """In how many parts the score of `n` pictures is taken: 10, or fewer, so that a part holds 10 pictures."""
+    return min(PARTS, max(1, n // LEAST_IN_PART))
+
+
 class InceptionScore:
     """exp of the mean KL(p(y|x) || p(y)), per split (Salimans et al. 2016); called so only on Inception's logits.
 
     Pictures go to splits by key. From logits: KL sums need only sum p log p and sum p of each split, float64.
     """
 
-    def __init__(self, splits: int = 10) -> None:
+    def __init__(self, splits: int = PARTS) -> None:
         self.counts = [0] * splits
         self.entropies = torch.zeros(splits, dtype=torch.float64)  # sum over pictures and classes of p log p
         self.marginals: Tensor | None = None  # (splits, classes): sum of p

@@ -15,7 +15,7 @@ from torch import Tensor
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.evaluation.frechet import Moments, gaussian_distance
 from nsbgan_infer.evaluation.judged_cache import Judged, Studio
-from nsbgan_infer.evaluation.scores import InceptionScore
+from nsbgan_infer.evaluation.scores import InceptionScore, score_parts
 from nsbgan_infer.pipeline import Request
 from nsbgan_infer.rejection import Rule, retry
 
@@ -156,7 +156,7 @@ def _rejected(
 
 
 def _point(judged: Judged, real: Real, truncation: float, *, labelled: bool) -> Point:
-    moments, score = Moments(judged.features.shape[1]), InceptionScore()
+    moments, score = Moments(judged.features.shape[1]), InceptionScore(score_parts(len(judged)))
     moments.update(judged.features)
     score.update(judged.logits, judged.keys)
     spread = score.result()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from nsbgan_infer.datasets.names import THUMBNAILS
 from nsbgan_infer.errors import NsbError, UsageError
 from nsbgan_infer.photos.exif import is_own_result
 from nsbgan_infer.photos.reading import check_photo
@@ -164,7 +165,9 @@ def _walk(folder: Path, results: Path | None, recursive: bool, left_out: Counter
             elif path.is_dir():
                 if results is not None and results.exists() and path.samefile(results):
                     continue
-                if recursive:
+                if path.name.lower() in THUMBNAILS:
+                    left_out["folders of thumbnails"] += 1
+                elif recursive:
                     waiting.append(path)
                 else:
                     left_out["sub-folders (--recursive takes them)"] += 1

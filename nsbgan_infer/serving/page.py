@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nsbgan_infer.errors import UsageError, missing_extra
+from nsbgan_infer.errors import missing_extra
 from nsbgan_infer.presets import find_preset
 from nsbgan_infer.registry import shipped_file
 from nsbgan_infer.serving.actions import Studio
@@ -42,24 +42,19 @@ def build_page(studio: Studio, preset: str = "embedded") -> Any:
     return page.queue(max_size=32)
 
 
-def launch(page: Any, studio: Studio, *, port: int | None = None, host: str = "127.0.0.1") -> str:
-    """Serve the page in the background and return its address. Raises UsageError if the port is taken."""
-    try:
-        _app, url, _shared = page.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            inbrowser=False,
-            show_error=True,
-            prevent_thread_lock=True,
-            allowed_paths=[str(studio.folder)],
-            footer_links=[],
-            css=CSS,
-        )
-    except OSError as error:
-        raise UsageError(f"Cannot serve on {host}:{port or 7860} ({error}): choose another --port.") from error
-    return str(url)
+def mount_page(app: Any, page: Any, studio: Studio) -> Any:
+    """The application `app` with the page at its root, behind the paths that `app` has itself."""
+    return _gradio(studio.folder).mount_gradio_app(
+        app,
+        page,
+        path="/",
+        allowed_paths=[str(studio.folder)],
+        show_error=True,
+        footer_links=[],
+        css=CSS,
+        ssr_mode=False,
+        enable_monitoring=False,
+    )
 
 
 def _gradio(folder: Path) -> Any:

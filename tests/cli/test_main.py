@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
 from command import Run, process
 
-from nsbgan_infer.cli.main import COMMANDS, SECTIONS, cli, exit_code
+from nsbgan_infer.cli.main import COMMANDS, SECTIONS, Terminated, cli, exit_code
 from nsbgan_infer.errors import UsageError, WorkError
 
 COVERS = ["__main__", "cli.groups", "cli.heap", "cli.output"]
@@ -169,3 +171,43 @@ def test_a_tuned_malloc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
     assert keep_heap() is False
+
+
+def test_sigterm_has_a_code_of_its_own() -> None:
+    def work(error: type[BaseException]) -> int:
+        @click.command()
+        def command() -> None:
+            raise error
+
+        return exit_code(lambda: command.main([], standalone_mode=False))
+
+    assert (work(Terminated), work(KeyboardInterrupt)) == (143, 130)
+
+
+def test_what_the_system_refuses_is_one_sentence_that_names_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(error: Exception) -> Callable[[], None]:
+        def work() -> None:
+            raise error
+
+        return work
+
+    for error, says in (
+        (PermissionError(13, "Permission denied", "a/b.png"), "The system refused: Permission denied (a/b.png). Check"),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/x']"), "set TMPDIR to a folder"),
+    ):
+        assert exit_code(refuse(error)) == 1
+        said = capsys.readouterr().err
+        assert says in said and "Unexpected" not in said and said.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_output_that_cannot_be_written_and_streams_that_are_closed() -> None:
+    program = "from nsbgan_infer.cli.main import run; run()"
+    for shell, code, says in (
+        (f"exec {sys.executable} -c '{program}' classes 207 > /dev/full", 1, "No space left on device"),
+        (f"exec {sys.executable} -c '{program}' classes 207 >&-", 0, ""),
+        (f"exec {sys.executable} -c '{program}' classes goldn 2>&-", 2, ""),
+    ):
+        done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=False)
+        assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+        assert "Unexpected" not in done.stderr and "Traceback" not in done.stderr

@@ -20,7 +20,7 @@ from nsbgan_infer.engines import ENGINES, pick_engine, place, place_part, with_e
 from nsbgan_infer.engines.baked import BakedBigGAN
 from nsbgan_infer.engines.graph import part_graph
 from nsbgan_infer.engines.openvino import Network
-from nsbgan_infer.errors import MissingExtraError, UsageError
+from nsbgan_infer.errors import MissingExtraError, UsageError, WorkError
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.registry import shipped_file
@@ -239,7 +239,8 @@ def test_auto_picks_by_device_installation_and_number_of_images(monkeypatch: pyt
     assert pick_engine("auto", cuda, 1) == ("eager", None)
     assert pick_engine("auto", cuda, 1000) == ("compile", "bf16")
     assert pick_engine("auto", CPU, 1) == ("eager", None)
-    assert pick_engine("auto", CPU, 8) == ("openvino", None)
+    assert pick_engine("auto", CPU, 8) == ("eager", None)  # compiling would take longer than all eight
+    assert pick_engine("auto", CPU, 64) == ("openvino", None)
     monkeypatch.setattr("nsbgan_infer.engines.find_spec", lambda name: None)
     assert pick_engine("auto", CPU, 1000) == ("eager", None)
     assert [pick_engine(e, CPU, 1)[0] for e in ENGINES[1:]] == list(ENGINES[1:])
@@ -263,3 +264,21 @@ def test_placing_settles_device_dtype_and_engine(monkeypatch: pytest.MonkeyPatch
     assert place_part(iwt, "openvino", CPU, torch.float32) is iwt  # it has no network
     with pytest.raises(UsageError, match="runs on the CPU"):
         place_part(decoder, "openvino", torch.device("cuda"), torch.float32)
+
+
+def test_without_a_compiler_the_engine_compile_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nsbgan_infer.engines.eager.shutil.which", lambda _name: None)
+    with pytest.raises(UsageError, match=r"needs a C\+\+ compiler, and none is found here: install g\+\+"):
+        with_engine(tiny_pipeline(), "compile")
+
+
+def test_what_torch_cannot_compile_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def fails(*_: object) -> torch.Tensor:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("nsbgan_infer.engines.eager._has_compiler", lambda: True)
+    monkeypatch.setattr(torch, "compile", lambda *_args, **_options: fails)
+    with pytest.raises(WorkError, match=r"torch\.compile cannot compile this network here .*: use --engine eager"):
+        with_engine(tiny_pipeline(), "compile")(207)

@@ -19,7 +19,8 @@ from nsbgan_infer.cli.main import cli, exit_code
 from nsbgan_infer.errors import CheckpointError, ImageFileError, NsbError, UnknownNameError, UsageError
 from nsbgan_infer.evaluation.images import Gathered, check_measures, evaluate_images, gather, load_judges
 from nsbgan_infer.evaluation.pictures import PictureSet, made_pictures, open_pictures
-from nsbgan_infer.evaluation.references import load_reference, make_reference, save_reference
+from nsbgan_infer.evaluation.references import load_reference, make_reference, save_reference, statistics_of
+from nsbgan_infer.evaluation.scores import score_parts
 
 COVERS = ["cli.evaluate", "cli.evaluate_images", "evaluation.pictures", "evaluation.references"]
 
@@ -255,10 +256,53 @@ def test_bad_input_is_one_sentence_and_exit_2(
     write(tmp_path / "corrupt", pictures(1, 1))
     (tmp_path / "corrupt" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 broken")
-    arguments = ["--fake", str(tmp_path / fake), "--allow-small", "--measures", "is-lite0", *extra]
+    arguments = ["--fake", str(tmp_path / fake), "--allow-small", "--measures", "ms-ssim", *extra]
     if "--measures" in extra and "fid" in extra:
         arguments += ["--real", str(tmp_path / "good")]
     assert call(*arguments) == 2
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if line.startswith("nsbgan: error:")]
     assert captured.out == "" and len(errors) == 1 and says in errors[0]
+
+
+@pytest.mark.parametrize(("n", "parts"), [(10, 1), (19, 1), (20, 2), (99, 9), (100, 10), (3000, 10)])
+def test_a_score_is_taken_in_parts_of_ten_pictures_or_more(n: int, parts: int) -> None:
+    assert score_parts(n) == parts
+
+
+def test_the_score_of_a_few_pictures_is_refused_and_its_parts_are_told() -> None:
+    with pytest.raises(UsageError, match="set has 4 pictures, whose score is 4 at most and says nothing: give 10 or"):
+        run(as_set(pictures(4, 1)), None, ["is-lite0"])
+    row = run(as_set(pictures(12, 1)), None, ["is-lite0"])["is-lite0"]
+    assert row["splits"] == 1 and isinstance(row["value"], float) and row["value"] > 1
+
+
+def test_a_report_describes_the_sets_and_counts_what_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsbgan_infer.evaluation.images.load_lite0", TinyClassifier)
+    fake, real = write(tmp_path / "fake", pictures(3, 1)), write(tmp_path / "n02099601", pictures(4, 2))
+    write(fake / ".thumbnails", pictures(2, 3))
+    assert call("--fake", str(fake), "--real", str(real), "--measures", "fd-lite0", "--allow-small", "--json") == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    digest = report["fake_set"].pop("hash")
+    assert digest.startswith("pixels:") and digest != report["real_set"]["hash"]
+    assert report["fake_set"] == {
+        "n": 3, "classes": 0, "unlabelled": 3, "sizes": "32 x 32", "left_out": {"hidden": 2},
+    }  # fmt: skip
+    assert (report["real_set"]["classes"], report["real_set"]["unlabelled"]) == (1, 0)
+    assert "fake: Read 3 pictures of unknown class; left out: 2 hidden." in captured.err
+    assert "n02099601: Read 4 pictures of 1 class." in captured.err
+
+
+def test_kept_statistics_follow_the_files_and_not_their_number(tmp_path: Path) -> None:
+    judge = JUDGES["lite0"]
+    found = []
+    for seed in (1, 1, 2):
+        write(tmp_path / "real", pictures(4, seed))
+        before = judge.seen
+        given = open_pictures(tmp_path / "real")
+        made = statistics_of(given, "lite0", judge, keep=tmp_path / "kept", allow_small=True)
+        found.append((made.digest, judge.seen - before))
+    assert found[0][1] == found[2][1] == 4 and found[1] == (found[0][0], 0) and found[2][0] != found[0][0]

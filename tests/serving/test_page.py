@@ -16,10 +16,12 @@ from tiny_studio import TinyStudio
 
 from nsbgan_infer.cli.main import cli
 from nsbgan_infer.errors import CheckpointError, UsageError
+from nsbgan_infer.serving.server import serve_in_thread
 
-COVERS = ["serving.tabs"]
+COVERS = ["serving.demo", "serving.tabs"]
 
 pytest.importorskip("gradio", reason="the web page needs the extra demo")
+pytest.importorskip("prometheus_client", reason="the web page needs the extra demo")
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if not CHROMIUM:
@@ -39,11 +41,10 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> TinyStudio:
 
 @pytest.fixture(scope="module")
 def address(studio: TinyStudio) -> Iterator[str]:
-    from nsbgan_infer.serving.page import build_page, launch
+    from nsbgan_infer.serving.demo import build_demo
 
-    page = build_page(studio)
-    yield launch(page, studio)
-    page.close()
+    with serve_in_thread(build_demo(studio), first=7860) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +209,11 @@ def test_a_walk_becomes_an_animation(visit: Visit) -> None:
 
 
 def test_a_taken_port_and_a_preset_without_weights_are_sentences(address: str, studio: TinyStudio) -> None:
-    from nsbgan_infer.serving.page import build_page, launch
+    from nsbgan_infer.serving.demo import build_demo
+    from nsbgan_infer.serving.page import build_page
 
-    with pytest.raises(UsageError, match="choose another --port"):
-        launch(build_page(studio), studio, port=int(address.rstrip("/").rsplit(":", 1)[1]))
+    port = int(address.rstrip("/").rsplit(":", 1)[1])
+    with pytest.raises(UsageError, match="Choose another --port"), serve_in_thread(build_demo(studio), port=port):
+        pass
     with pytest.raises(CheckpointError, match="Nobody has published weights of learned-w-64"):
         build_page(studio, "learned-w-64")

@@ -12,7 +12,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nsbgan_infer.datasets import ImageSource, centre_square, to_tensor
+from nsbgan_infer.datasets import ImageSource, centre_square, describe, to_tensor
 from nsbgan_infer.encoders import Encoder, encoder_config
 from nsbgan_infer.errors import CheckpointError, ImageFileError, NsbError, UsageError
 from nsbgan_infer.registry import load_encoder
@@ -139,6 +139,7 @@ def encode_lowbands(
         "classes": list(classes),
         "pictures_per_class": [Counter(source.classes)[c] for c in classes],
         "labels": [classes.index(c) for c in source.classes if c is not None],
+        "set": asdict(describe(source)),
         **tally.statistics(),
     }
     write_json(out / "index.json", index)
