@@ -18,6 +18,7 @@ from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError, unknown_name
 
 PRESETS = ("paper", "authors", "small", "tiny")
+LOSSES = ("hinge", "rpgan", "ragan-sgan", "ragan-hinge", "ragan-ls", "lsgan", "wgan-gp")
 
 
 class Trainable(click.ParamType):
@@ -53,29 +54,31 @@ class Run:
     device: str | None
     precision: str | None
     config: Path | None
+    given: tuple[str, ...]
     licence: str | None
     resume: bool
 
     def overrides(self, console: Console, *path: str, **own: Any) -> dict[str, Any]:
-        """The TOML file's settings with the options of the command line over them.
+        """The TOML file's settings, over them those of --set, over these the other options of the command line.
 
         `path` is the table that holds `loop` and `licence` in the trainer's settings; `own` belongs there too.
         """
-        from nsbgan_infer.training.overrides import read_overrides
+        from nsbgan_infer.training.overrides import parse_overrides, read_overrides
 
         loop = {"steps": self.steps, "seed": self.seed, "device": self.device, "precision": self.precision}
         given: dict[str, Any] = {k: v for k, v in {"licence": self.licence, **own}.items() if v is not None}
         given["loop"] = {k: v for k, v in loop.items() if v is not None} | ({"quiet": True} if console.quiet else {})
         for key in reversed(path):
             given = {key: given}
-        return merged(read_overrides(self.config) if self.config else {}, given)
+        file = read_overrides(self.config) if self.config else {}
+        return merged(merged(file, parse_overrides(self.given)), given)
 
     def name_decoder(self, name: str | None) -> dict[str, str]:
         """What the decoder is called: --name, else as the TOML file or the run that is resumed says, else after the
         run folder. Never like one that is built in. Raises UsageError."""
         from nsbgan_infer.registry import BUILT_IN
         from nsbgan_infer.storage.files import read_json
-        from nsbgan_infer.training.overrides import read_overrides
+        from nsbgan_infer.training.overrides import parse_overrides, read_overrides
 
         if name in BUILT_IN["decoder"]:
             raise UsageError(f"{name} is the name of a built-in decoder: give yours another --name.")
@@ -83,7 +86,7 @@ class Run:
             settings = read_json(before)  # a resumed run must not change its name
             name = str(settings.get("name") or settings.get("decoder", {}).get("name") or "")
             return {"name": name} if name else {}
-        own = read_overrides(self.config) if self.config else {}
+        own = merged(read_overrides(self.config) if self.config else {}, parse_overrides(self.given))
         if name is None and ("name" in own or "name" in own.get("decoder", {})):
             return {}
         name = name or self.out.resolve().name
@@ -108,10 +111,11 @@ OPTIONS: list[Decorator] = [
     click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps. Default: auto."),
     click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Default: the preset's."),
     click.option("--config", type=EXISTING, metavar="TOML", help="A file with settings to lay over the preset."),
+    click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="One such setting. Repeat for more."),
     click.option("--licence", metavar="TEXT", help="The licence of the weights, kept with them."),
     click.option("--resume", is_flag=True, help="Resume the run in --out, if there is one."),
 ]
-NAMES = ("out", "steps", "seed", "device", "precision", "config", "licence", "resume")
+NAMES = ("out", "steps", "seed", "device", "precision", "config", "given", "licence", "resume")
 data_option = click.option(
     "--data", multiple=True, required=True, metavar="SRC", help="A folder, ZIP or tar of pictures. Repeat for more."
 )
@@ -235,25 +239,30 @@ def unet_command(
 @command.command("sampler")
 @click.option(
     "--form",
-    type=click.Choice(["lean", "biggan", "biggan-deep"]),
+    type=click.Choice(["lean", "biggan", "biggan-deep", "r3gan"]),
     default="lean",
-    help="lean: small data, small compute (the one that ships); the others are the paper's.",
+    help="lean: small data, small compute (the one that ships); biggan and biggan-deep: the paper's; r3gan: see below.",
 )
 @click.option("--data", type=EXISTING, required=True, metavar="SET", help="A folder of `nsbgan data encode`.")
 @click.option("--name", metavar="NAME", help="Of the sampler. Default: the run folder's.")
 @click.option("--start", metavar="NAME|PATH", help="The lean sampler to begin with, by name or folder.")
-@run_options((*PRESETS, "baseline"))
+@click.option(
+    "--loss", type=click.Choice(LOSSES), help="Of all forms but lean; gradient penalties are the settings r1 and r2."
+)
+@run_options((*PRESETS, "baseline", "paper64"))
 @console_options
-def sampler_command(form: str, data: Path, name: str | None, start: str | None, run: Run, console: Console) -> None:
+def sampler_command(
+    form: str, data: Path, name: str | None, start: str | None, loss: str | None, run: Run, console: Console
+) -> None:
     """Train a sampler on low bands (basis wavelet) or small pictures (basis pixel), as the set was encoded.
 
-    The lean form has the presets small and tiny; baseline is the paper's BigGAN-deep at 256 x 256.
+    The lean form has the presets small and tiny; baseline is the paper's BigGAN-deep at 256 x 256. r3gan is a
+    relativistic GAN with two gradient penalties and no normalisation (presets paper64, small and tiny).
     """
     run.check()
     from nsbgan_infer.registry import component_path
-    from nsbgan_infer.training.samplers.biggan import train_sampler
-    from nsbgan_infer.training.samplers.lean import RedrawSettings, train_lean_sampler
     from nsbgan_infer.training.samplers.presets import sampler_settings
+    from nsbgan_infer.training.samplers.trainers import train_any_sampler
 
     settings = sampler_settings(
         run.preset,
@@ -262,14 +271,10 @@ def sampler_command(form: str, data: Path, name: str | None, start: str | None, 
         out=run.out,
         name=name or "",
         start=str(component_path(start, "sampler")) if start else "",
+        loss=loss or "",
         overrides=run.overrides(console),
     )
-    if isinstance(settings, RedrawSettings):
-        lean = settings
-        _report(run, console, lambda: train_lean_sampler(lean))
-    else:
-        gan = settings
-        _report(run, console, lambda: train_sampler(gan))
+    _report(run, console, lambda: train_any_sampler(settings))
 
 
 def _report(run: Run, console: Console, work: Callable[[], Any]) -> None:

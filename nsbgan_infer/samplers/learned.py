@@ -22,6 +22,7 @@ from nsbgan_infer.reductions import OF_BASIS
 from nsbgan_infer.samplers.base import SamplerInfo, graph_of
 from nsbgan_infer.samplers.lean import LeanGenerator
 from nsbgan_infer.samplers.resnets import OUTPUTS, ResNetGenerator
+from nsbgan_infer.samplers.span import denormalised
 from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 Form = Literal["lean", "biggan", "biggan-deep"]
@@ -187,18 +188,3 @@ class CodePrior(nn.Module):
         blend = F.normalize(torch.softmax(SHARPNESS * direction @ self.keys.t(), 1), dim=1)  # (B, centres)
         offset = torch.einsum("bk,bp,kpc->bc", weights, blend, self.offset)
         return weights @ self.mean + offset + (weights @ self.spread) * z[:, :code_dim]
-
-
-def normalised(low: Tensor, config: LearnedConfig) -> Tensor:
-    """Gain-free low band (or picture) -> [-1, 1] over the range that `shift` and `scale` span (spec 1.7, norm11)."""
-    return (low * gain(config) + config.shift) * (2 / config.scale) - 1
-
-
-def denormalised(value: Tensor, config: LearnedConfig) -> Tensor:
-    """The inverse of `normalised`, in fp32."""
-    return ((value.float() + 1) * (config.scale / 2) - config.shift) / gain(config)
-
-
-def gain(config: LearnedConfig) -> float:
-    """How many times larger than the gain-free one a raw low band is: 2^levels; pixels: 1."""
-    return 2.0**config.levels if config.basis == "wavelet" else 1.0

@@ -1,4 +1,5 @@
-"""Step 2, R3GAN: z (B, z_dim), y (B, 1000)  ->  sample (B, 3, R, R) in the pixel basis, nominally [0, 1], unclamped.
+"""Step 2, R3GAN: z (B, z_dim), y (B, 1000)  ->  sample (B, 3, R, R), a small picture or, trained here, also a low band,
+nominally [0, 1], unclamped.
 
 The generator of Huang et al. 2024 (arXiv:2501.05441): a learned 4 x 4 basis weighted by the latent, then stages of
 residual blocks (1 x 1, grouped 3 x 3, 1 x 1) without any normalisation, each twice the side of the one before.
@@ -11,16 +12,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsbgan_infer.classes import NUM_CLASSES
+from nsbgan_infer.encoders.base import Basis
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.base import SamplerInfo, graph_of
+from nsbgan_infer.samplers.span import gain
 from nsbgan_infer.storage.architectures import Component, Graph, architecture
 from nsbgan_infer.storage.components import check_tensors, empty_weights
 from nsbgan_infer.storage.layouts import Layout, offer
@@ -52,6 +55,16 @@ class R3GANConfig:
     name: str = "r3gan"
     truncation: float = 1.0
     licence: str = "unknown"
+    classes: tuple[int, ...] = ()
+    """The ImageNet ids of the columns of the class embedding, where they are not simply the first `num_classes`."""
+    basis: Basis = "pixel"
+    levels: int = 0
+    """Of the low bands that it draws."""
+    shift: float = 0.0
+    """With `scale`: see `samplers.span`."""
+    scale: float = 1.0
+    makes: str = ""
+    """The reduction that a sample is. Default: that of an ordinary picture, or of the wavelet basis."""
 
     def __post_init__(self) -> None:
         lists = (self.widths, self.hidden, self.groups, self.depths)
@@ -69,6 +82,17 @@ class R3GANConfig:
             raise ValueError(f"num_classes is 0 to {NUM_CLASSES}, and goes with class_dim")
         if not 0 < self.truncation <= 1:
             raise ValueError("truncation is above 0 and up to 1")
+        if self.classes and (
+            len(self.classes) != self.num_classes or not all(0 <= c < NUM_CLASSES for c in self.classes)
+        ):
+            raise ValueError("classes are num_classes ImageNet ids")
+        if self.basis not in get_args(Basis) or self.levels < 0 or self.scale <= 0:
+            raise ValueError("basis is pixel or wavelet, levels at least 0, scale above 0")
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The class of each column of the embedding."""
+        return self.classes or tuple(range(self.num_classes))
 
     @property
     def resolution(self) -> int:
@@ -84,7 +108,7 @@ class R3GAN(Component):
     arch = "r3gan"
     Config = R3GANConfig
     tiny = R3GANConfig((4,) * 5, (8,) * 5, (2,) * 5, (1,) * 5, z_dim=4, class_dim=4)
-    sentence = "R3GAN, converted."
+    sentence = "R3GAN: residual blocks of grouped convolutions without any normalisation."
     published: ClassVar[dict[str, R3GANConfig]] = {"r3gan-64": R3GANConfig(name="r3gan-64")}
     config: R3GANConfig
 
@@ -107,14 +131,15 @@ class R3GAN(Component):
         c = self.config
         return SamplerInfo(
             name=c.name,
-            basis="pixel",
+            basis=c.basis,
             resolution=c.resolution,
             z_dim=c.z_dim,
-            classes=tuple(range(c.num_classes)) or None,
+            classes=c.columns or None,
             truncation_mode="std",
             truncation=c.truncation,
             licence=c.licence,
-            labels="imagenet" if c.num_classes == NUM_CLASSES else "numbers",
+            makes=c.makes,
+            labels="imagenet" if c.classes or c.num_classes == NUM_CLASSES else "numbers",
         )
 
     def forward(self, latents: Latents) -> Tensor:
@@ -130,16 +155,22 @@ class R3GAN(Component):
         like = self.basis
         tensors = {"z": latents.z.to(like.device, like.dtype)}
         if self.config.num_classes:
-            tensors["y"] = latents.y[:, : self.config.num_classes].to(like.device, like.dtype)
+            tensors["y"] = latents.y[:, list(self.config.columns)].to(like.device, like.dtype)
         return tensors
 
     def forward_tensors(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z and weights over the own classes -> (B, 3, R, R)."""
+        c = self.config
+        out: Tensor = self.draw(z, y) * (c.scale / 2 / gain(c)) + (c.scale / 2 - c.shift) / gain(c)
+        return out
+
+    def draw(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """The same in the network's own range, nominally [-1, 1]."""
         condition = z if y is None else torch.cat([z, self.embedding(y)], 1)
         x = self.basis * self.mix(condition)[:, :, None, None]  # (B, C, 4, 4)
         for stage in self.stages:
             x = stage(x)
-        out: Tensor = self.to_rgb(x) * 0.5 + 0.5
+        out: Tensor = self.to_rgb(x)
         return out
 
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the step, so that a resumed run needs no scheduler state."""
+"""Schedules as pure functions of the step, so that a resumed run needs no scheduler state."""
 
 from __future__ import annotations
 
@@ -46,3 +46,12 @@ class Schedule:
             part = (step % self.period) / self.period
             return self.lowest + (lr - self.lowest) * 0.5 * (1 + math.cos(math.pi * part))
         return lr * 0.5 ** sum(step >= m for m in self.milestones)
+
+
+def along_cosine(first: float, last: float, part: float) -> float:
+    """The value after `part` of the way (1 and beyond: `last`) from `first` to `last` along half a cosine.
+
+    >>> [along_cosine(1.0, 0.0, part) for part in (0.0, 0.5, 1.0, 3.0)]
+    [1.0, 0.5, 0.0, 0.0]
+    """
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, part)))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.latents import Latents, draw_latents
-from nsbgan_infer.samplers.learned import CodePrior, LearnedConfig, LearnedSampler, denormalised, normalised
+from nsbgan_infer.samplers.learned import CodePrior, LearnedConfig, LearnedSampler
 from nsbgan_infer.samplers.resnets import Attention, ConditionalNorm, ResNetGenerator
+from nsbgan_infer.samplers.span import denormalised, normalised
 from nsbgan_infer.storage.components import (
     build_component,
     component_config,

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from nsbgan_infer.training.decoders.losses import mean_over_processes
+from nsbgan_infer.training.processes import mean_over_processes
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):

@@ -15,11 +15,16 @@ SHIFT = 0.125  # largest translation, as a share of the side
 HOLE = 0.5  # side of the cut-out square, as a share of the side
 
 
-def augment(x: Tensor, policies: tuple[str, ...], generator: torch.Generator) -> Tensor:
-    """Apply `policies` (names of POLICIES) in order, with random numbers from a CPU generator."""
+def augment(x: Tensor, policies: tuple[str, ...], generator: torch.Generator, *, share: float = 1.0) -> Tensor:
+    """Apply `policies` (names of POLICIES) in order, with random numbers from a CPU generator. Each policy changes a
+    picture with the probability `share`."""
     for policy in policies:
         numbers = torch.rand(4, x.shape[0], generator=generator).to(x.device)
-        x = {"color": _color, "translation": _translation, "cutout": _cutout}[policy](x, numbers)
+        changed = {"color": _color, "translation": _translation, "cutout": _cutout}[policy](x, numbers)
+        if share < 1:
+            kept = torch.rand(x.shape[0], generator=generator).to(x.device) >= share
+            changed = torch.where(kept.view(-1, 1, 1, 1), x, changed)
+        x = changed
     return x
 
 

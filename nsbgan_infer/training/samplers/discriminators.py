@@ -1,7 +1,7 @@
 """Discriminators of the samplers: BigGAN and BigGAN-deep (spec 5.1), and the projected one.
 
 (B, 3, R, R) in [-1, 1] (the normalised low band or picture) and class indices (B,) -> a list of logit tensors, one
-a judge: the hinge loss is summed over them. Class by projection (Miyato & Koyama 2018). Spectral norm everywhere.
+a judge: losses are summed over them. Class by projection (Miyato & Koyama 2018). Spectral norm everywhere.
 """
 
 from __future__ import annotations
@@ -119,13 +119,3 @@ class ProjectedDiscriminator(nn.Module):
         picture = F.interpolate(x * self.factor + self.offset, scale_factor=2.0, mode="bilinear", align_corners=False)
         heads: list[Tensor] = self.heads(self.trunk(picture).taps, labels)
         return heads
-
-
-def hinge_discriminator(real: list[Tensor], drawn: list[Tensor]) -> Tensor:
-    """Sum over judges of mean relu(1 - real) + mean relu(1 + drawn)."""
-    return torch.stack([F.relu(1 - r).mean() + F.relu(1 + d).mean() for r, d in zip(real, drawn, strict=True)]).sum()
-
-
-def hinge_generator(drawn: list[Tensor]) -> Tensor:
-    """Sum over judges of the mean of minus their logits."""
-    return -torch.stack([d.mean() for d in drawn]).sum()

@@ -26,16 +26,17 @@ from nsbgan_infer.classifiers.efficientnet_lite import LiteName
 from nsbgan_infer.devices import computes_bf16
 from nsbgan_infer.errors import CheckpointError, UsageError, unknown_name
 from nsbgan_infer.samplers.lean import COARSE, LeanGenerator
-from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler, gain, normalised
+from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
+from nsbgan_infer.samplers.span import gain, normalised
 from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.training.cuda_graph import Captured
 from nsbgan_infer.training.loop import Ema, LoopSettings, step_generator, train
 from nsbgan_infer.training.optimisers import set_rate
-from nsbgan_infer.training.samplers.biggan import write_classes
+from nsbgan_infer.training.samplers.adversarial import write_classes
 from nsbgan_infer.training.samplers.codes import fit_prior, kept_codes, turned_to
-from nsbgan_infer.training.samplers.discriminators import hinge_discriminator, hinge_generator
 from nsbgan_infer.training.samplers.energy import ClassRings, energy_distance
 from nsbgan_infer.training.samplers.looks import KeptLooks, bytes_to_keep, measure
+from nsbgan_infer.training.samplers.losses import discriminator_loss, generator_loss
 from nsbgan_infer.training.samplers.lowbands import LowBandSet, open_lowbands
 from nsbgan_infer.training.samplers.projected import Colours, LiteTrunk, ProjectedHeads, Seen, shown_to_trunk
 
@@ -317,7 +318,7 @@ class RedrawTask:
             terms["classifier"] = F.cross_entropy(logits, labels)
             terms["energy"] = self._energy(watcher, drawn, real, batch["classes"])
             with self._autocast():
-                terms["hinge"] = hinge_generator(watcher.heads(drawn.taps, labels))
+                terms["hinge"] = generator_loss("hinge", None, watcher.heads(drawn.taps, labels))
             loss = torch.stack([getattr(settings.weights, name) * terms[name] for name in TERMS]).sum()
         if draws:
             self.g_optimiser.zero_grad(set_to_none=True)
@@ -359,7 +360,7 @@ class RedrawTask:
         both = tuple(torch.cat((r, d.detach())) for r, d in zip(real.taps, drawn.taps, strict=True))
         with self._autocast():
             logits = watcher.heads(both, labels.repeat(2))
-        loss = hinge_discriminator([x[:count] for x in logits], [x[count:] for x in logits])
+        loss = discriminator_loss("hinge", [x[:count] for x in logits], [x[count:] for x in logits])
         watcher.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         watcher.optimiser.step()

@@ -1,9 +1,9 @@
 """Presets of the sampler trainers: one table for each, with the source of each value.
 
 `paper` and `authors` are the learned samplers of table 6, for GPUs and ImageNet; `baseline` is the paper's BigGAN-deep
-at 256 x 256; `small` runs on one ordinary machine, `tiny` is a first try in seconds. Table 6 has columns and rows mixed
-up and another epsilon than every launch script (spec 5.1): where the two differ, `paper` follows the text and `authors`
-the scripts ("code").
+at 256 x 256; `paper64` is R3GAN's own run; `small` runs on one ordinary machine, `tiny` is a first try in seconds.
+Table 6 has columns and rows mixed up and another epsilon than every launch script (spec 5.1): where the two differ,
+`paper` follows the text and `authors` the scripts ("code").
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from nsbgan_infer.training.loop import LoopSettings
 from nsbgan_infer.training.overrides import apply_overrides
 from nsbgan_infer.training.samplers.biggan import SamplerSettings
 from nsbgan_infer.training.samplers.lean import RedrawSettings
+from nsbgan_infer.training.samplers.r3gan import R3GANSettings
 
-SamplerForm = Literal["lean", "biggan", "biggan-deep"]
-FORMS: tuple[SamplerForm, ...] = ("lean", "biggan", "biggan-deep")
+SamplerForm = Literal["lean", "biggan", "biggan-deep", "r3gan"]
+FORMS: tuple[SamplerForm, ...] = ("lean", "biggan", "biggan-deep", "r3gan")
+Settings = RedrawSettings | SamplerSettings | R3GANSettings
 Row = tuple[Any, str]  # value, source
 
 # setting -> preset -> (value, source); `biggan` where the two forms differ
@@ -176,7 +178,79 @@ LEAN: dict[str, dict[str, Row]] = {
     },
     "precision": {"small": ("bf16", "measured: twice the speed"), "tiny": ("fp32", "runs everywhere")},
 }
-PRESETS: tuple[str, ...] = ("paper", "authors", "baseline", "small", "tiny")
+
+# R3GAN, which is always RpGAN with R1 and R2. `paper64` is the run on ImageNet at 64 x 64 of Huang et al. 2024.
+R3GAN: dict[str, dict[str, Row]] = {
+    "steps": {
+        "paper64": (48_828, "the course: 200 M pictures at batch 4096"),
+        "small": (8_000, "some nine hours of one slow CPU core"),
+        "tiny": (50, "a first try"),
+    },
+    "widths": {
+        "paper64": ((1536,) * 5, "Huang et al. 2024: ImageNet at 64"),
+        "small": ((128, 128, 96, 64, 32), "what a CPU bears"),
+        "tiny": ((8,) * 5, "a first try"),
+    },
+    "depth": {"paper64": (2, "Huang et al. 2024"), "small": (1, "what a CPU bears"), "tiny": (1, "a first try")},
+    "group": {"paper64": (32, "96 groups of 3072"), "small": (16, "what a CPU bears"), "tiny": (8, "a first try")},
+    "z_dim": {"paper64": (64, "Huang et al. 2024"), "small": (64, "as the paper"), "tiny": (8, "a first try")},
+    "class_dim": {"paper64": (64, "Huang et al. 2024"), "small": (64, "as the paper"), "tiny": (8, "a first try")},
+    "batch": {
+        "paper64": (256, "4096 in all (Huang et al. 2024)"),
+        "small": (16, "what a CPU bears"),
+        "tiny": (4, "a first try"),
+    },
+    "accumulate": {
+        "paper64": (16, "4096 in all"),
+        "small": (1, "16 in all"),
+        "tiny": (1, "a first try"),
+    },
+    "loss": dict.fromkeys(("paper64", "small", "tiny"), ("rpgan", "Huang et al. 2024, eq. 2")),
+    "r1": {
+        "paper64": ((1.0, 0.1), "Huang et al. 2024: to a tenth; 0.5 to 0.05 at 32"),
+        "small": ((1.0, 0.1), "as the paper"),
+        "tiny": ((1.0, 0.1), "as the paper"),
+    },
+    "r2": dict.fromkeys(("paper64", "small", "tiny"), ((1.0, 0.1), "as r1")),
+    "g_lr": dict.fromkeys(("paper64", "small", "tiny"), (0.0002, "Huang et al. 2024, for both")),
+    "d_lr": dict.fromkeys(("paper64", "small", "tiny"), (0.0002, "Huang et al. 2024, for both")),
+    "lr_left": dict.fromkeys(("paper64", "small", "tiny"), (0.25, "Huang et al. 2024: 2e-4 to 5e-5")),
+    "betas": dict.fromkeys(("paper64", "small", "tiny"), ((0.0, 0.9), "Huang et al. 2024")),
+    "beta2_last": dict.fromkeys(("paper64", "small", "tiny"), (0.99, "Huang et al. 2024")),
+    "adam_eps": dict.fromkeys(("paper64", "small", "tiny"), (1e-08, "Adam's default")),
+    "ema_half_life": {
+        "paper64": (50e6, "grows from 0 (Huang et al. 2024); its end, a quarter of the course, is ours"),
+        "small": (10_000.0, "a twelfth of the run"),
+        "tiny": (20.0, "a first try"),
+    },
+    "augment": {
+        "paper64": (("color", "translation", "cutout"), "Huang et al. 2024 augment; the policies are ours"),
+        "small": (("color", "translation", "cutout"), "as the other forms, for small data"),
+        "tiny": (("translation",), "a first try"),
+    },
+    "augment_share": {
+        "paper64": ((0.0, 0.4), "Huang et al. 2024: rising to about 0.4"),
+        "small": ((0.0, 0.4), "as the paper"),
+        "tiny": ((0.0, 0.4), "as the paper"),
+    },
+    "precision": {
+        "paper64": ("bf16", "Huang et al. 2024: all stages but the first"),
+        "small": ("fp32", "what was measured"),
+        "tiny": ("fp32", "runs everywhere"),
+    },
+}
+PRESETS: tuple[str, ...] = ("paper", "authors", "baseline", "paper64", "small", "tiny")
+FORM_TABLES: dict[str, dict[str, dict[str, Row]]] = {
+    "lean": LEAN,
+    "biggan": TABLE,
+    "biggan-deep": TABLE,
+    "r3gan": R3GAN,
+}
+
+
+def presets_of(form: str) -> tuple[str, ...]:
+    """The presets that a form has, in the order of PRESETS."""
+    return tuple(p for p in PRESETS if p in FORM_TABLES[form]["steps"])
 
 
 def sampler_settings(
@@ -188,17 +262,21 @@ def sampler_settings(
     name: str = "",
     licence: str = "none",
     start: str = "",
+    loss: str = "",
     overrides: Mapping[str, Any] | None = None,
-) -> SamplerSettings | RedrawSettings:
-    """The settings of a run: RedrawSettings for form `lean` (presets small and tiny), else SamplerSettings.
+) -> Settings:
+    """The settings of a run: RedrawSettings for form `lean` (presets small and tiny), else those of the form.
 
-    `data` is a folder of `nsbgan data encode`, `name` that of the component (default: the run folder's), `overrides`
-    are laid over the preset (see `overrides.apply_overrides`). Raises UsageError or UnknownNameError.
+    `data` is a folder of `nsbgan data encode`, `name` that of the component (default: the run folder's), `loss` a row
+    of `losses.LOSSES` in place of the preset's, `overrides` are laid over the preset (see `overrides.apply_overrides`).
+    Raises UsageError or UnknownNameError.
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     if form not in FORMS:
         raise unknown_name("form of sampler", form, FORMS)
+    if preset not in presets_of(form):
+        raise UsageError(f"The form {form} has no preset '{preset}': use {' or '.join(presets_of(form))}.")
     row = _column(form, preset)
     loop = LoopSettings(out=out, steps=row.pop("steps"), precision=row.pop("precision"))
     if preset == "tiny":
@@ -206,15 +284,22 @@ def sampler_settings(
     own = {"loop": loop, "data": data, "name": name or out.name, "licence": licence, **row}
     if start and form != "lean":
         raise UsageError(f"Only the lean form starts from other weights: leave out the start for {form}.")
-    settings = RedrawSettings(start=start, **own) if form == "lean" else SamplerSettings(form=form, **own)
-    return apply_overrides(settings, overrides or {})
+    if loss and form == "lean":
+        raise UsageError("The lean form has losses of its own: leave out --loss, or choose another --form.")
+    settings = _fill(form, own, start)
+    return apply_overrides(settings, {**({"loss": loss} if loss else {}), **(overrides or {})})
+
+
+def _fill(form: str, own: Mapping[str, Any], start: str) -> Settings:
+    if form == "lean":
+        return RedrawSettings(start=start, **own)
+    if form == "r3gan":
+        return R3GANSettings(**own)
+    return SamplerSettings(form=form, **own)  # type: ignore[arg-type]
 
 
 def _column(form: str, preset: str) -> dict[str, Any]:
-    table = LEAN if form == "lean" else TABLE
-    row = {setting: cells[preset][0] for setting, cells in table.items() if preset in cells}
-    if not row:
-        raise UsageError(f"The lean form is not the paper's and has no preset '{preset}': use small or tiny.")
+    row = {setting: cells[preset][0] for setting, cells in FORM_TABLES[form].items() if preset in cells}
     if form == "biggan":
         row |= {setting: cells[preset][0] for setting, cells in BIGGAN.items() if preset in cells}
     return row

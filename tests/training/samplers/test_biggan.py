@@ -25,21 +25,33 @@ from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
 from nsbgan_infer.storage.components import load_component
 from nsbgan_infer.training.run_folder import CHECKPOINT
 from nsbgan_infer.training.samplers.augment import POLICIES, augment
-from nsbgan_infer.training.samplers.biggan import SamplerSettings, SamplerTask, train_sampler
-from nsbgan_infer.training.samplers.discriminators import ResNetDiscriminator, hinge_discriminator, hinge_generator
+from nsbgan_infer.training.samplers.biggan import SamplerSettings, SamplerTask
+from nsbgan_infer.training.samplers.discriminators import ResNetDiscriminator
 from nsbgan_infer.training.samplers.energy import ClassRings, energy_distance
-from nsbgan_infer.training.samplers.lean import RedrawSettings, train_lean_sampler
+from nsbgan_infer.training.samplers.losses import discriminator_loss, generator_loss
 from nsbgan_infer.training.samplers.lowbands import encode_lowbands
-from nsbgan_infer.training.samplers.presets import BIGGAN, FORMS, LEAN, PRESETS, TABLE, sampler_settings
+from nsbgan_infer.training.samplers.presets import (
+    BIGGAN,
+    FORM_TABLES,
+    FORMS,
+    PRESETS,
+    Settings,
+    presets_of,
+    sampler_settings,
+)
 from nsbgan_infer.training.samplers.projected import LiteTrunk, StridedDepthwise
+from nsbgan_infer.training.samplers.r3gan import R3GANSettings
 from nsbgan_infer.training.samplers.spectral import (
     largest_singular_value,
     orthogonal_penalty,
     plain_state,
     put_spectral_norm,
 )
+from nsbgan_infer.training.samplers.trainers import train_any_sampler
 
 COVERS = [
+    "training.processes",
+    "training.samplers.adversarial",
     "training.samplers.augment",
     "training.samplers.codes",
     "training.samplers.discriminators",
@@ -47,6 +59,7 @@ COVERS = [
     "training.samplers.presets",
     "training.samplers.projected",
     "training.samplers.spectral",
+    "training.samplers.trainers",
     "training.cuda_graph",
     "training.samplers.energy",
     "training.samplers.looks",
@@ -83,12 +96,12 @@ def bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(form: str, bands: Path, out: Path, *, steps: int = 4, stop: int = 0, **overrides: Any) -> Any:
     loop = {**QUIET, "steps": steps, "stop_after": stop}
-    size = {} if form == "lean" else {"channels": 4, "batch": 2}
+    size = {"channels": 4, "batch": 2} if form.startswith("biggan") else {}
     return sampler_settings("tiny", form=form, data=str(bands), out=out, overrides={**size, **overrides, "loop": loop})
 
 
-def train(settings: SamplerSettings | RedrawSettings) -> LearnedSampler:
-    return train_lean_sampler(settings) if isinstance(settings, RedrawSettings) else train_sampler(settings)
+def train(settings: Settings) -> Any:
+    return train_any_sampler(settings)
 
 
 def lines(out: Path) -> list[dict[str, float]]:
@@ -199,7 +212,7 @@ def test_a_folder_of_another_run_is_refused(bands: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_whole_or_says_why_not(form: str, preset: str, tmp_path: Path) -> None:
-    if form == "lean" and preset not in ("small", "tiny"):
+    if preset not in presets_of(form):
         with pytest.raises(UsageError, match="small or tiny"):
             sampler_settings(preset, form=form, data="set", out=tmp_path)
         return
@@ -216,13 +229,17 @@ def test_every_preset_is_whole_or_says_why_not(form: str, preset: str, tmp_path:
         )
         total = settings.batch * settings.accumulate
         assert total == {"paper": 512, "authors": 512, "baseline": 2048, "small": 64, "tiny": 4}[preset]
+    if isinstance(settings, R3GANSettings):
+        assert (settings.loss, len(settings.widths), settings.r1, settings.r2) == ("rpgan", 5, (1.0, 0.1), (1.0, 0.1))
+        assert preset != "paper64" or settings.batch * settings.accumulate * settings.loop.steps == 199_999_488
 
 
 def test_every_value_of_the_tables_has_a_source() -> None:
-    for table in (TABLE, BIGGAN, LEAN):
+    for table in (BIGGAN, *FORM_TABLES.values()):
         for cells in table.values():
             assert all(len(source) > 2 for _, source in cells.values())
-    assert all(set(cells) == set(PRESETS) for cells in TABLE.values())
+    for form in ("biggan", "r3gan"):
+        assert all(set(cells) == set(presets_of(form)) for cells in FORM_TABLES[form].values())
 
 
 def test_plain_state_is_the_network_with_spectral_norm() -> None:
@@ -259,8 +276,8 @@ def test_the_orthogonal_penalty_counts_products_of_different_filters() -> None:
 
 def test_hinge_losses() -> None:
     real, drawn = [torch.tensor([0.5, 2.0])], [torch.tensor([-2.0, 0.0])]
-    assert float(hinge_discriminator(real, drawn)) == pytest.approx(0.25 + 0.5)
-    assert float(hinge_generator(drawn)) == pytest.approx(1.0)
+    assert float(discriminator_loss("hinge", real, drawn)) == pytest.approx(0.25 + 0.5)
+    assert float(generator_loss("hinge", None, drawn)) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
