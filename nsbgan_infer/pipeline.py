@@ -284,7 +284,7 @@ class NsbPipeline:
                 if progress:
                     progress(name, start + len(batch), len(requests))
             shared = self._recipe(replace(settled, resolution=tensor.shape[-1]), batch_size)
-            tables = [given and latents_table(given, i) for i in range(len(batch))]
+            tables = [None if given is None else latents_table(given, i) for i in range(len(batch))]
             recipes = tuple(
                 replace(shared, class_id=r.class_id, seed=r.seed, latents=t) for r, t in zip(batch, tables, strict=True)
             )

@@ -23,11 +23,8 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def half_pipeline(folder: Path) -> NsbPipeline:
     """The tiny pipeline, its parts loaded from files in fp16, as those that ship are."""
     plain = tiny_pipeline()
-    parts = [plain.sampler, plain.stages[0].decoder]
-    files = [
-        save_component(p, folder / f"{p.info.name}.safetensors", dtype=torch.float16)  # type: ignore[arg-type]
-        for p in parts
-    ]
+    parts: list[Any] = [plain.sampler, plain.stages[0].decoder]
+    files = [save_component(p, folder / f"{p.info.name}.safetensors", dtype=torch.float16) for p in parts]
     sampler, decoder = (load_component(f) for f in files)
     return plain.with_parts(sampler, [decoder, decoder])  # type: ignore[list-item, arg-type]
 
@@ -148,7 +145,7 @@ class TestSaved:
 class TestLatents:
     def test_classes_requests_and_mixes_draw_the_same(self) -> None:
         pipeline = tiny_pipeline()
-        drawn = pipeline.latents([207, "goldfish"], num_images=2, seeds=7, truncation=0.4)
+        drawn = pipeline.latents((207, "goldfish"), num_images=2, seeds=7, truncation=0.4)
         asked = pipeline.latents(pipeline.requests([207, 1], 2, seeds=7), Drawing(0.4))
         assert torch.equal(drawn.z, asked.z) and torch.equal(drawn.y, asked.y) and drawn.seeds == (7, 8, 7, 8)
 

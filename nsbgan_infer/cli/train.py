@@ -21,7 +21,7 @@ PRESETS = ("paper", "authors", "small", "tiny")
 LOSSES = ("hinge", "rpgan", "ragan-sgan", "ragan-hinge", "ragan-ls", "lsgan", "wgan-gp")
 
 
-class Trainable(click.ParamType):
+class Trainable(click.ParamType[str]):
     """The name of a decoder that can be trained. The architectures offer the names, and are asked only when one is
     given, since that imports them."""
 

@@ -92,9 +92,12 @@ def test_a_resumed_run_keeps_its_name(run: Run, monkeypatch: pytest.MonkeyPatch)
     for before, name in (({"name": "older"}, "older"), ({"name": ""}, ""), ({"decoder": {"name": "gan"}}, "gan")):
         Path("old/settings.json").write_text(json.dumps(before))
         called: list[str] = []
-        monkeypatch.setattr(
-            "nsbgan_infer.training.decoders.l1.train_decoder", lambda s, c=called: (c.append(s.name), stopped(s))
-        )
+
+        def note(settings: Any, names: list[str] = called) -> None:
+            names.append(settings.name)
+            stopped(settings)
+
+        monkeypatch.setattr("nsbgan_infer.training.decoders.l1.train_decoder", note)
         run("train", "decoder", "--data", "a.png", "--out", "old", "--resume", code=130)
         assert called == [name]
 

@@ -127,7 +127,7 @@ class AdversarialTask(ABC):
             torch.manual_seed(settings.loop.seed)
             self.sampler, self.shadow, self.judge = self._build()
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-            self.sampler = nn.SyncBatchNorm.convert_sync_batchnorm(self.sampler)
+            self.sampler = nn.SyncBatchNorm.convert_sync_batchnorm(self.sampler)  # type: ignore[no-untyped-call]
         for part in (self.sampler, self.shadow, self.judge):
             part.to(accelerator.device, memory_format=torch.channels_last)
         adam = {"betas": settings.betas, "eps": settings.adam_eps}
