@@ -38,6 +38,11 @@ class Latents:
     truncation: float
     mode: TruncationMode
 
+    def __repr__(self) -> str:
+        place = "" if self.z.device.type == "cpu" else f" on {self.z.device}"
+        sizes = " x ".join(map(str, self.z.shape))
+        return f"<Latents: z {sizes}{place}, seeds {self.seeds}, truncation {self.truncation:g} ({self.mode})>"
+
     def __len__(self) -> int:
         return self.z.shape[0]
 

@@ -231,3 +231,8 @@ def test_latents_are_picked_and_joined() -> None:
     for wrong in ([latents, other], []):
         with pytest.raises(UsageError, match=r"different truncations cannot be joined|to join"):
             join_latents(wrong)
+
+
+def test_a_repr_is_one_line() -> None:
+    latents = draw_latents([3, 4], [207, 1], z_dim=8, truncation=0.5, mode="std")
+    assert repr(latents) == "<Latents: z 2 x 8, seeds (3, 4), truncation 0.5 (std)>"
