@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from nsbgan_infer.errors import UsageError, WorkError, missing_extra
+from nsbgan_infer.errors import NsbError, UsageError, WorkError, missing_extra
 from nsbgan_infer.storage.reach import answers
 
 KNOCK = 5.0  # seconds for a connection
@@ -51,7 +51,9 @@ def cluster(ray: Any, address: str | None, workers: int, **local: Any) -> Iterat
             cpus = max(workers, os.cpu_count() or 1)
             settings = {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
             ray.init(address="local", **settings, **local, **QUIET)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except NsbError:
+        raise
+    except Exception as error:  # Ray raises many types, a plain Exception where this machine is too busy
         where = f"at {address}{named_by}" if address else "on this machine"
         raise WorkError(f"No Ray cluster {where}: {str(error).strip().splitlines()[0]}") from error
     if threading.current_thread() is threading.main_thread():
