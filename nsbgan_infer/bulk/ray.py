@@ -6,18 +6,17 @@ resumes from its journal, so the result is that of one process with the same pla
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nsbgan_infer.bulk.cluster import cluster, import_ray
 from nsbgan_infer.bulk.plan import Failure, Make, Plan, Progress
 from nsbgan_infer.bulk.run import done_in, finish, prepare, run_shard, sole_run
-from nsbgan_infer.errors import NsbError, WorkError, missing_extra
+from nsbgan_infer.errors import NsbError, WorkError
 
 POLL = 2.0  # seconds between two looks at the journals
 
@@ -35,15 +34,15 @@ def run_on_ray(
 ) -> None:
     """`run.run`, its shards made by `workers` actors; each calls `factory` once, and may use `gpus` GPUs.
 
-    `address` is that of a running cluster (`auto`, `ray://host:port`), None starts Ray on this machine. `folder` must
-    be the same place on every machine. Actors use as many threads as torch does here. Raises what `run.run` raises,
-    and MissingExtraError where Ray is not installed.
+    `address` is that of a running cluster (`auto`, `host:port`, `ray://host:port`); None means RAY_ADDRESS, or Ray on
+    this machine where that is not set. `folder` must be the same place on every machine. Actors use as many threads as
+    torch does here. Raises what `run.run` and `cluster` raise, and MissingExtraError where Ray is not installed.
     """
-    ray = _ray()
+    ray = import_ray()
     with sole_run(folder):
         if prepare(plan, folder, resume=resume):
             return
-        with _cluster(ray, address, workers):
+        with cluster(ray, address, workers):
             failures = _make_shards(ray, plan, folder.absolute(), factory, workers, gpus, progress)
         finish(plan, folder, failures)
 
@@ -100,34 +99,3 @@ def _answer(ray: Any, result: Any) -> list[Failure]:
         cause = str(error).strip().splitlines()[-1]
         raise WorkError(f"A worker could not start or stay alive: {cause}") from error
     return failures
-
-
-@contextmanager
-def _cluster(ray: Any, address: str | None, workers: int) -> Iterator[None]:
-    """Ray, joined or started here; what was started here is stopped again."""
-    ours = not ray.is_initialized()
-    if ours:
-        quiet = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
-        try:
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                cpus = max(workers, os.cpu_count() or 1)
-                ray.init(num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = f"at {address}" if address else "on this machine"
-            raise WorkError(f"No Ray cluster {where}: {str(error).strip().splitlines()[0]}") from error
-    try:
-        yield
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would ask, and call home
-    try:
-        import ray
-    except ImportError as error:
-        raise missing_extra("ray", "ray", "--workers ray") from error
-    return ray

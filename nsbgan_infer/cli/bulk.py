@@ -55,7 +55,7 @@ bulk_options = bundled(
         ),
         click.option("--workers", type=click.Choice(["ray"]), help="Make the shards on Ray actors."),
         click.option("--ray-actors", type=click.IntRange(min=1), default=2, help="How many; each loads the models."),
-        click.option("--ray-address", metavar="ADDR", help="A running Ray cluster. Default: Ray on this machine."),
+        click.option("--ray-address", metavar="ADDR", help="A Ray cluster. Default: RAY_ADDRESS, else this machine."),
     ],
     {name: name for name in ("count", "draw", "sink", "resume", "shard_size", "workers", "ray_actors", "ray_address")},
 )

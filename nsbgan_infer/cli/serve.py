@@ -38,7 +38,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     "--replicas", type=click.IntRange(min=1), nargs=2, default=(1, 2), metavar="LEAST MOST",
     help="With --ray: how many, as the load asks for.",
 )  # fmt: skip
-@click.option("--ray-address", metavar="ADDR", help="With --ray: a running cluster. Default: Ray on this machine.")
+@click.option("--ray-address", metavar="ADDR", help="With --ray: a cluster. Default: RAY_ADDRESS, else here.")
 @click.option("--offline", is_flag=True, help="Never use the network, not even for the weights at the start.")
 def command(
     host: str,

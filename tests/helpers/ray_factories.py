@@ -44,3 +44,16 @@ def failing() -> Callable[..., Any]:
 def broken() -> Callable[..., Any]:
     """One that cannot be loaded."""
     raise ValueError("no weights here")
+
+
+def slow_maker(notes: Path) -> Any:
+    """A maker of the service's replicas that leaves a note of each batch, and takes a second for it."""
+    from tiny_service import HeldMaker
+
+    class SlowMaker(HeldMaker):
+        def __call__(self, tasks: Sequence[Any], given_up: Callable[[], bool] = lambda: False) -> Any:
+            (notes / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+            time.sleep(1)
+            return super().__call__(tasks, given_up)
+
+    return SlowMaker()

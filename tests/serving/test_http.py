@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import io
 import json
 import socket
@@ -24,6 +23,7 @@ from nsbgan_infer.images import read_recipe
 pytest.importorskip("fastapi", reason="the service needs the extra serve")
 pytest.importorskip("prometheus_client", reason="the service needs the extra serve")
 from fastapi.testclient import TestClient
+from loopback import Asked, until
 from tiny_service import HeldMaker, tiny_service
 
 from nsbgan_infer.serving.limits import Limits, read_token
@@ -211,37 +211,6 @@ def test_a_token_is_asked_for_on_every_path_but_health(tmp_path: Path, monkeypat
         read_token(None)
     with pytest.raises(UsageError, match="Cannot read the token"):
         read_token(tmp_path / "none")
-
-
-class Asked:
-    """Requests from threads to a service on loopback."""
-
-    def __init__(self, address: str) -> None:
-        self.host, self.port = address.split("//")[1].rstrip("/").split(":")
-
-    def post(self, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self.host, int(self.port), timeout=30)
-        connection.request("POST", "/generate", json.dumps(body), {"content-type": "application/json"})
-        response = connection.getresponse()
-        return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
-
-    def raw(self, body: dict[str, Any]) -> socket.socket:
-        data = json.dumps(body).encode()
-        opened = socket.create_connection((self.host, int(self.port)), timeout=30)
-        opened.sendall(
-            b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            + f"Content-Length: {len(data)}\r\n\r\n".encode()
-            + data
-        )
-        return opened
-
-
-def until(what: Any, limit: float = 20) -> None:
-    """Wait until `what()` holds; a limit for a hanging service, not a measure."""
-    end = time.monotonic() + limit
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_waiting_requests_become_batches_the_rest_429_and_who_goes_is_dropped() -> None:

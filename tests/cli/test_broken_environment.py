@@ -1,0 +1,226 @@
+"""Every command in an environment that is broken in one way works, or ends in one sentence that is not `Unexpected`."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from tiny import tiny_decoder, tiny_pipeline
+
+from nsbgan_infer.cli.main import COMMANDS, cli, exit_code
+from nsbgan_infer.storage import hub
+from nsbgan_infer.storage.components import save_component
+
+EXTRAS = (
+    "accelerate", "efficientnet_lite_pytorch", "fastapi", "gradio", "matplotlib", "onnx", "openvino", "pillow_heif",
+    "prometheus_client", "ray", "spandrel", "tensorboard", "torch_fidelity", "uvicorn",
+)  # fmt: skip
+LIGHT = {
+    "classes": [["classes", "golden"], ["classes", "--json"]],
+    "completion": [["completion", "bash"]],
+    "models": [["models"]],
+    "plugins": [["plugins", "list"]],
+    "inspect": [["inspect", "pictures/207_golden-retriever_seed0.png"], ["inspect", "pipeline"]],
+    "plan": [["plan", "--pipeline", "pipeline", "-c", "207"]],
+    "generate": [
+        ["generate", "--pipeline", "pipeline", "-c", "207", "--grid", "--json"],
+        ["generate", "--pipeline", "pipeline", "-c", "207", "--sink", "tar", "--out", "bulk"],
+    ],
+    "regenerate": [
+        ["regenerate", "pictures/207_golden-retriever_seed0.png", "--pipeline", "pipeline", "-o", "again.png"]
+    ],
+    "interpolate": [["interpolate", "decoder", "decoder", "--alpha", "0.5", "-o", "between"]],
+    "upscale": [["upscale", "photo-é.png", "--decoder", "bicubic", "--out", "large.png"]],
+    "convert": [["convert", "photo-é.png", "name"], ["convert", "absent.pth", "name"]],
+    "data": [["data", "encode", "n02099601", "--out", "encoded", "--size", "64", "--smallest", "16"]],
+    "evaluate": [
+        ["evaluate", "images", "--fake", "pictures", "--measures", "ms-ssim", "--allow-small"],
+        ["evaluate", "images", "--fake", "pictures", "--real", "pictures", "--measures", "fid", "--allow-small"],
+        ["evaluate", "decoder", "--decoder", "bicubic", "--images", "n02099601"],
+    ],
+    "reproduce": [["reproduce", "slicing", "--images", "photo-é.png", "--out", "reproduced"]],
+    "card": [["card", "decoder"]],
+    "push": [["push", "decoder", "owner/name", "--dry-run"]],
+    "serve": [["serve", "--port", "18999"], ["serve", "--preset", "nothing"]],
+    "demo": [["demo", "--port", "18999"]],
+}
+HEAVY = {
+    "train": [
+        ["train", "decoder", "--arch", "subband-w-fast", "--data", "n02099601", "--preset", "tiny", "--steps", "1",
+         "--out", "trained", "--device", "cpu"],
+    ],
+    "export": [["export", "decoder", "-o", "d.onnx"]],
+    "bench": [["bench", "--quick"]],
+    "doctor": [["doctor", "--offline"]],
+    "generate": [
+        ["generate", "--pipeline", "pipeline", "-c", "207", "--engine", engine, "-o", engine]
+        for engine in ("compile", "openvino")
+    ],
+}  # fmt: skip
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def refuse(code: int) -> Callable[..., Any]:
+    def refused(*_: object, **__: object) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    return refused
+
+
+def without(package: str) -> Break:
+    def hide(monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)
+
+    return hide
+
+
+def no_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("write_bytes", "write_text", "replace"):
+        monkeypatch.setattr(Path, name, refuse(errno.ENOSPC))
+    monkeypatch.setattr(os, "replace", refuse(errno.ENOSPC))
+
+
+def read_only_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NSBGAN_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/dev/null/home")
+
+
+def no_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/tmp"])
+
+
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_args, **_options: None)
+
+
+def proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+def hub_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def nothing(_monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the network is blocked, as in all tests."""
+
+
+BROKEN: dict[str, Break] = {
+    "no network": nothing,
+    "no space": no_space,
+    "a home that cannot be written": read_only_home,
+    "no place for temporary files": no_tmp,
+    "no compiler": no_compiler,
+    "dead proxies": proxies,
+    "HF_HUB_OFFLINE": hub_offline,
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the commands are given, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "_offline", False)
+    monkeypatch.setattr(hub, "_quiet", False)
+    pipeline = tiny_pipeline()
+    pipeline.save_pretrained("pipeline")
+    save_component(tiny_decoder(), Path("decoder"))
+    random = np.random.default_rng(0)
+    for folder in ("pictures", "n02099601"):
+        Path(folder).mkdir()
+    for name in ("n02099601/a.png", "n02099601/b.png", "photo-é.png"):
+        Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(name)
+    output = pipeline([207], 2)
+    from nsbgan_infer.images import save_image
+
+    for image, recipe in zip(output.images, output.recipes, strict=True):
+        save_image(image, Path(f"pictures/207_golden-retriever_seed{recipe.seed}.png"), recipe=recipe)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`serve` and `demo` end once they would take connections."""
+    pytest.importorskip("uvicorn", reason="the walk goes through the service too")
+    from nsbgan_infer.serving import server
+
+    def serve(_app: object, *, ready: Callable[[str], None], **_: object) -> None:
+        ready("http://127.0.0.1:1/")
+
+    monkeypatch.setattr(server, "serve", serve)
+
+
+def walk(commands: dict[str, list[list[str]]], *, charset: str = "utf-8") -> list[str]:
+    """Run them all; those that ended in something else than success or one sentence."""
+    wrong = []
+    for arguments in [line for lines in commands.values() for line in lines]:
+        result = CliRunner(charset=charset).invoke(cli, arguments, prog_name="nsbgan")
+        said = result.stderr
+        errors = [line for line in said.splitlines() if line.startswith("nsbgan: error:")]
+        if "Unexpected" in said or "Traceback" in said or result.exit_code not in (0, 1, 2):
+            wrong.append(f"{' '.join(arguments)}: {result.exit_code} {said}")
+        elif result.exit_code and len(errors) != 1:
+            wrong.append(f"{' '.join(arguments)}: {result.exit_code} without a sentence: {said}")
+    return wrong
+
+
+def test_the_walk_goes_through_every_command() -> None:
+    assert set(LIGHT) | set(HEAVY) == set(COMMANDS)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("environment", ["no space", "no place for temporary files", "no compiler"])
+def test_light_commands_in_a_broken_environment(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = {name: LIGHT[name] for name in ("classes", "models", "inspect", "generate", "upscale", "card")}
+    BROKEN[environment](monkeypatch)
+    assert walk(quick) == []
+
+
+@pytest.mark.slow  # minutes: every command in every environment
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("environment", BROKEN)
+def test_every_command_in_a_broken_environment(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    BROKEN[environment](monkeypatch)
+    assert walk(LIGHT) + walk(HEAVY) == []
+
+
+@pytest.mark.slow  # minutes: every command without each extra
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("package", EXTRAS)
+def test_every_command_without_an_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(package)(monkeypatch)
+    assert walk(LIGHT) + walk({n: lines for n, lines in HEAVY.items() if n != "bench"}) == []
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("charset", ["ascii", "latin-1"])
+def test_names_and_help_in_another_encoding(charset: str) -> None:
+    helps = {name: [[name, "-h"]] for name in COMMANDS}
+    assert walk({**helps, **{name: LIGHT[name] for name in ("upscale", "inspect", "convert")}}, charset=charset) == []
+
+
+@pytest.mark.usefixtures("files")
+def test_streams_that_were_closed_before_the_program_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in [*LIGHT["classes"], *LIGHT["upscale"], *LIGHT["convert"], ["classes", "no such thing"]]:
+        said = io.StringIO()
+        monkeypatch.setattr(sys, "stdout", None)
+        monkeypatch.setattr(sys, "stderr", said)
+        code = exit_code(lambda: cli.main(arguments, prog_name="nsbgan", standalone_mode=False))  # noqa: B023
+        monkeypatch.undo()
+        assert code in (0, 2) and "Unexpected" not in said.getvalue(), said.getvalue()
