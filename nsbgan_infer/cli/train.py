@@ -239,9 +239,10 @@ def unet_command(
 @command.command("sampler")
 @click.option(
     "--form",
-    type=click.Choice(["lean", "biggan", "biggan-deep", "r3gan"]),
+    type=click.Choice(["lean", "biggan", "biggan-deep", "r3gan", "progan"]),
     default="lean",
-    help="lean: small data, small compute (the one that ships); biggan and biggan-deep: the paper's; r3gan: see below.",
+    help="lean: small data, small compute (the one that ships); biggan and biggan-deep: the paper's; "
+    "r3gan and progan: see below.",
 )
 @click.option("--data", type=EXISTING, required=True, metavar="SET", help="A folder of `nsbgan data encode`.")
 @click.option("--name", metavar="NAME", help="Of the sampler. Default: the run folder's.")
@@ -257,7 +258,8 @@ def sampler_command(
     """Train a sampler on low bands (basis wavelet) or small pictures (basis pixel), as the set was encoded.
 
     The lean form has the presets small and tiny; baseline is the paper's BigGAN-deep at 256 x 256. r3gan is a
-    relativistic GAN with two gradient penalties and no normalisation (presets paper64, small and tiny).
+    relativistic GAN with two gradient penalties and no normalisation (presets paper64, small and tiny). progan grows
+    from 4 x 4, stage by stage (presets paper, small and tiny).
     """
     run.check()
     from nsbgan_infer.registry import component_path

@@ -159,6 +159,12 @@ class AdversarialTask(ABC):
         """Normalised real pictures as the discriminator is to see them now."""
         return real
 
+    def _judge_both(self, both: Tensor, labels: Tensor) -> list[Tensor]:
+        """Logits of real and, behind them, drawn pictures. In one pass: spectral norm iterates once, and no batch norm
+        mixes the two."""
+        logits: list[Tensor] = self.judge(both, labels)
+        return logits
+
     def _generator_penalty(self) -> Tensor | None:
         """What the generator minimises besides its loss."""
         return None
@@ -197,8 +203,7 @@ class AdversarialTask(ABC):
                     drawn, drawn_labels = self._draw(at, DRAWN_STREAM, labels)
                 both = torch.cat((real, drawn)).requires_grad_(any(weights))
                 with differentiable_twice(any(weights)):
-                    # one pass over both: spectral norm iterates once, and there is no batch norm to mix them
-                    logits = self.judge(self._augmented(both, at), torch.cat((labels, drawn_labels)))
+                    logits = self._judge_both(self._augmented(both, at), torch.cat((labels, drawn_labels)))
             pairs = [x.chunk(2) for x in logits]
             loss = discriminator_loss(settings.loss, [r for r, _ in pairs], [d for _, d in pairs])
             total += loss.detach() / settings.accumulate

@@ -18,7 +18,7 @@ Judge = Callable[[Tensor], list[Tensor]]
 
 def score(logits: list[Tensor]) -> Tensor:
     """C(x) of each picture, (B,), from the logits (B, ...) of all judges."""
-    return torch.stack([x.float().reshape(len(x), -1).mean(1) for x in logits]).sum(0)
+    return torch.stack([x.reshape(len(x), -1).mean(1) for x in logits]).sum(0)
 
 
 def squared_slope(logits: list[Tensor], pictures: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def squared_slope(logits: list[Tensor], pictures: Tensor) -> Tensor:
     `logits` were computed from `pictures`, a leaf that requires its gradient, no picture touching another's.
     """
     (slope,) = torch.autograd.grad(score(logits).sum(), pictures, create_graph=True)
-    return slope.float().square().flatten(1).sum(1)
+    return slope.square().flatten(1).sum(1)
 
 
 def one_centred(judge: Judge, real: Tensor, drawn: Tensor, mix: Tensor, *, target: float = 1.0) -> Tensor:

@@ -18,11 +18,12 @@ from nsbgan_infer.training.loop import LoopSettings
 from nsbgan_infer.training.overrides import apply_overrides
 from nsbgan_infer.training.samplers.biggan import SamplerSettings
 from nsbgan_infer.training.samplers.lean import RedrawSettings
+from nsbgan_infer.training.samplers.progan import ProGANSettings
 from nsbgan_infer.training.samplers.r3gan import R3GANSettings
 
-SamplerForm = Literal["lean", "biggan", "biggan-deep", "r3gan"]
-FORMS: tuple[SamplerForm, ...] = ("lean", "biggan", "biggan-deep", "r3gan")
-Settings = RedrawSettings | SamplerSettings | R3GANSettings
+SamplerForm = Literal["lean", "biggan", "biggan-deep", "r3gan", "progan"]
+FORMS: tuple[SamplerForm, ...] = ("lean", "biggan", "biggan-deep", "r3gan", "progan")
+Settings = RedrawSettings | SamplerSettings | R3GANSettings | ProGANSettings
 Row = tuple[Any, str]  # value, source
 
 # setting -> preset -> (value, source); `biggan` where the two forms differ
@@ -239,12 +240,47 @@ R3GAN: dict[str, dict[str, Row]] = {
         "tiny": ("fp32", "runs everywhere"),
     },
 }
+
+# Progressive growing. `paper` are the values of Karras et al. 2018 for 64 x 64.
+PROGAN: dict[str, dict[str, Row]] = {
+    "steps": {
+        "paper": (337_500, "nine phases of 600,000 pictures (Karras et al. 2018)"),
+        "small": (950, "a quarter of an hour of one slow CPU core"),
+        "tiny": (40, "a first try"),
+    },
+    "growth": {
+        "paper": (8 / 9, "the ninth phase is 64 x 64 alone"),
+        "small": (0.6, "the small sizes cost little time"),
+        "tiny": (0.8, "a first try"),
+    },
+    "widths": {
+        "paper": ((512, 512, 512, 512, 256), "Karras et al. 2018, table 2"),
+        "small": ((48, 48, 48, 32, 16), "what a CPU bears"),
+        "tiny": ((8,) * 5, "a first try"),
+    },
+    "z_dim": {"paper": (512, "Karras et al. 2018"), "small": (64, "narrow layers"), "tiny": (8, "a first try")},
+    "batch": {"paper": (16, "Karras et al. 2018"), "small": (16, "as the paper"), "tiny": (4, "a first try")},
+    "accumulate": dict.fromkeys(("paper", "small", "tiny"), (1, "Karras et al. 2018")),
+    "loss": dict.fromkeys(("paper", "small", "tiny"), ("wgan-gp", "Karras et al. 2018; lsgan works too")),
+    "g_lr": dict.fromkeys(("paper", "small", "tiny"), (1e-3, "Karras et al. 2018, for both")),
+    "d_lr": dict.fromkeys(("paper", "small", "tiny"), (1e-3, "Karras et al. 2018, for both")),
+    "betas": dict.fromkeys(("paper", "small", "tiny"), ((0.0, 0.99), "Karras et al. 2018")),
+    "adam_eps": dict.fromkeys(("paper", "small", "tiny"), (1e-8, "Karras et al. 2018")),
+    "ema": {
+        "paper": (0.999, "Karras et al. 2018"),
+        "small": (0.98, "a fourteenth of the stable steps"),
+        "tiny": (0.9, "a first try"),
+    },
+    "ema_start": dict.fromkeys(("paper", "small", "tiny"), (0, "Karras et al. 2018")),
+    "precision": dict.fromkeys(("paper", "small", "tiny"), ("fp32", "Karras et al. 2018")),
+}
 PRESETS: tuple[str, ...] = ("paper", "authors", "baseline", "paper64", "small", "tiny")
 FORM_TABLES: dict[str, dict[str, dict[str, Row]]] = {
     "lean": LEAN,
     "biggan": TABLE,
     "biggan-deep": TABLE,
     "r3gan": R3GAN,
+    "progan": PROGAN,
 }
 
 
@@ -295,6 +331,8 @@ def _fill(form: str, own: Mapping[str, Any], start: str) -> Settings:
         return RedrawSettings(start=start, **own)
     if form == "r3gan":
         return R3GANSettings(**own)
+    if form == "progan":
+        return ProGANSettings(**own)
     return SamplerSettings(form=form, **own)  # type: ignore[arg-type]
 
 

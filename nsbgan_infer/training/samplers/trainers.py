@@ -9,12 +9,14 @@ from nsbgan_infer.storage.components import Component
 from nsbgan_infer.training.samplers.biggan import SamplerSettings, train_sampler
 from nsbgan_infer.training.samplers.lean import RedrawSettings, train_lean_sampler
 from nsbgan_infer.training.samplers.presets import Settings
+from nsbgan_infer.training.samplers.progan import ProGANSettings, train_progan
 from nsbgan_infer.training.samplers.r3gan import R3GANSettings, train_r3gan
 
 TRAINERS: dict[type, Callable[[Any], Component]] = {
     RedrawSettings: train_lean_sampler,
     SamplerSettings: train_sampler,
     R3GANSettings: train_r3gan,
+    ProGANSettings: train_progan,
 }
 
 

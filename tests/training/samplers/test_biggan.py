@@ -238,7 +238,7 @@ def test_every_value_of_the_tables_has_a_source() -> None:
     for table in (BIGGAN, *FORM_TABLES.values()):
         for cells in table.values():
             assert all(len(source) > 2 for _, source in cells.values())
-    for form in ("biggan", "r3gan"):
+    for form in ("biggan", "r3gan", "progan"):
         assert all(set(cells) == set(presets_of(form)) for cells in FORM_TABLES[form].values())
 
 
