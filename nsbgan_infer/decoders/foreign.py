@@ -7,6 +7,7 @@ read with `weights_only`. Such networks are trained on ordinary small pictures, 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
 HALO = 32  # twice what other programs overlap; not measured for each architecture
+WIDE_HALO = 64  # of those that spandrel discourages to tile, such as SwinIR: a photo of a camera does not fit whole
 LICENCE = "unknown (foreign)"
 READS = "bicubic"
 
@@ -47,7 +49,9 @@ class ForeignUpscaler(nn.Module):
         if dtype == torch.bfloat16 and not self.descriptor.supports_bfloat16:
             raise UsageError(f"{self.info.name} does not compute in bf16: use --dtype fp32.")
         low_band, returned = low_band.clamp(0, 1).to(dtype), low_band.dtype
-        pictures: list[Tensor] = [self.descriptor(one) for one in torch.split(low_band, 1)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about how others have written their networks
+            pictures: list[Tensor] = [self.descriptor(one) for one in torch.split(low_band, 1)]
         return torch.cat(pictures).to(returned)
 
 
@@ -70,7 +74,9 @@ def load_foreign(path: Path, reads: str = READS) -> ForeignUpscaler:
     path = path.expanduser()
     state = spandrel.canonicalize_state_dict(_read_state(path))
     try:
-        descriptor = spandrel.ModelLoader().load_from_state_dict(state).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            descriptor = spandrel.ModelLoader().load_from_state_dict(state).eval()
     except spandrel.UnsupportedModelError:
         raise CheckpointError(f"{path.name} holds no architecture that spandrel knows: take another file.") from None
     except Exception as error:  # detection is by key names, so a chance likeness can fail in any way
@@ -79,7 +85,8 @@ def load_foreign(path: Path, reads: str = READS) -> ForeignUpscaler:
         ) from error
     _check_purpose(descriptor, path.name)
     descriptor.model.requires_grad_(False)
-    halo = HALO if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
+    tiling = spandrel.ModelTiling
+    halo = {tiling.SUPPORTED: HALO, tiling.DISCOURAGED: WIDE_HALO}.get(descriptor.tiling)  # None: it tiles by itself
     name = f"spandrel:{path.name}" + (f"?reads={reads}" if reads != READS else "")
     info = DecoderInfo(name, "pixel", descriptor.scale, LICENCE, halo=halo, reads=reads)
     return ForeignUpscaler(descriptor, info, path)

@@ -60,6 +60,38 @@ def test_equals_spandrel_called_directly(tmp_path: Path, make: Callable[[], torc
     out += 1  # an ordinary tensor, not one of inference mode
 
 
+def fresh(name: str) -> torch.nn.Module:
+    """An architecture of recent years, tiny, with random weights."""
+    from spandrel.architectures.OmniSR import OmniSR
+    from spandrel.architectures.PLKSR import PLKSR
+    from spandrel.architectures.SAFMN import SAFMN
+    from spandrel.architectures.SPAN import SPAN
+    from spandrel.architectures.SwinIR import SwinIR
+
+    torch.manual_seed(0)
+    swin = {"depths": [2, 2], "num_heads": [2, 2], "embed_dim": 24, "window_size": 8, "mlp_ratio": 2}
+    makers: dict[str, Callable[[], torch.nn.Module]] = {
+        "omnisr": lambda: OmniSR(num_feat=16, block_num=1, window_size=8, res_num=1, up_scale=4),
+        "plksr": lambda: PLKSR(dim=16, n_blocks=2, upscaling_factor=2),
+        "safmn": lambda: SAFMN(dim=16, n_blocks=2, upscaling_factor=4),
+        "span": lambda: SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=4),
+        "swinir": lambda: SwinIR(upscale=4, img_size=64, upsampler="pixelshuffledirect", **swin),  # type: ignore[arg-type]
+    }
+    return makers[name]()
+
+
+@pytest.mark.parametrize("name", ["omnisr", "plksr", "safmn", "span", "swinir"])
+def test_fresh_architectures_equal_spandrel_at_odd_sizes(tmp_path: Path, name: str) -> None:
+    path = saved(tmp_path, fresh(name), f"{name}.safetensors")
+    decoder = load_decoder(f"spandrel:{path}")
+    scale, low = decoder.info.scale, torch.rand(1, 3, 19, 30)
+    out = decode(decoder, low)
+    assert out.shape == (1, 3, 19 * scale, 30 * scale)
+    reference = spandrel.ModelLoader().load_from_file(path).eval()
+    torch.testing.assert_close(out, reference(low).clone(), atol=0, rtol=0)
+    assert decoder.info.halo == (64 if name == "swinir" else 32)  # spandrel discourages tiles of SwinIR
+
+
 def test_through_the_registry_with_wrapper_keys(tmp_path: Path) -> None:
     path = saved(tmp_path, compact(2), "wrapped.pth", wrap="params_ema")
     decoder = load_decoder(f"spandrel:{path}")
