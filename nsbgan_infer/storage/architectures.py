@@ -133,7 +133,7 @@ def trained_networks() -> dict[str, dict[str, Any]]:
         for row in cls.trained:
             for name in (row.name, row.second):
                 if name:
-                    found[name] = {"kind": cls.kind, "arch": arch, "name": name, **row.config}
+                    found[name] = {"arch": arch, "name": name, **row.config}
     return found
 
 
