@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from tiny import TinyClassifier, randomise, tiny_decoder, tiny_published, tiny_sampler
-from torch import Tensor, nn
+from tiny_trunk import use_tiny_trunks
 
 from nsbgan_infer import NsbPipeline, Stage, invert, load_inverter, vary, walk
 from nsbgan_infer import inversion as module
-from nsbgan_infer.classifiers.lite_trunk import Seen
 from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.inversion import read_square, reduce_to_sample, working_side
 from nsbgan_infer.inverters.conv_inverter import ConvInverter, ConvInverterConfig
@@ -27,20 +25,9 @@ from nsbgan_infer.storage.shipped import manifest
 COVERS = ["inverters.base", "inverters.conv_inverter", "samplers.vectors", "classifiers.lite_trunk"]
 
 
-class TinyTrunk(nn.Module):
-    """Stands for EfficientNet-Lite, which takes seconds: means over 2 x 2 to 16 x 16 pixels."""
-
-    def __init__(self, name: str, *, wish: str) -> None:
-        super().__init__()
-
-    def forward(self, picture: Tensor) -> Seen:
-        taps = tuple(F.avg_pool2d(picture, s) for s in (2, 4, 8, 16))
-        return Seen(taps, taps[3].flatten(1), taps[3].flatten(1))
-
-
 @pytest.fixture(autouse=True)
 def tiny_trunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LiteTrunk", TinyTrunk)
+    use_tiny_trunks(monkeypatch)
 
 
 def small_pipeline() -> NsbPipeline:
