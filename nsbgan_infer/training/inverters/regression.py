@@ -21,7 +21,7 @@ from nsbgan_infer.latents import Latents, draw_latents
 from nsbgan_infer.registry import load_sampler
 from nsbgan_infer.samplers.vectors import vectors
 from nsbgan_infer.storage.components import load_component, save_component, weights_sha256
-from nsbgan_infer.training.inverters.start import start_linear
+from nsbgan_infer.training.inverters.start import solve_linear, start_linear
 from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, step_generator, train
 from nsbgan_infer.training.optimisers import set_rate
 from nsbgan_infer.training.overrides import apply_overrides
@@ -142,6 +142,8 @@ class InverterTask:
         average_gradients(self.network.parameters(), self.accelerator)
         self.optimiser.step()
         self.ema.update(self.network)
+        if step + 1 == settings.loop.steps:
+            self.finish()
         return {**logged, "lr": rate}
 
     def begin(self) -> None:
@@ -156,6 +158,17 @@ class InverterTask:
 
             for parameter in self.network.parameters():
                 parameter.data.copy_(broadcast(parameter.data))
+
+    def finish(self) -> None:
+        """Solve the linear maps of the running mean again, from all pairs that are kept."""
+        drawn = self.settings.first + self.settings.loop.steps * self.settings.fresh
+        rows = slice(0, min(self.settings.kept, drawn))
+        mean = ConvInverter(self.network.config).to(self.accelerator.device)
+        mean.load_state_dict(self.ema.shadow)
+        y = self.latents_of(self.ring["label"][rows]).y
+        solve_linear(mean, self.ring["sample"][rows], y, self.ring["vector"][rows])
+        for name, tensor in mean.state_dict().items():
+            self.ema.shadow[name].copy_(tensor)
 
     @torch.no_grad()
     def draw(self, step: int, place: int, count: int) -> None:

@@ -17,7 +17,7 @@ from nsbgan_infer.registry import load_sampler
 from nsbgan_infer.samplers.vectors import vectors
 from nsbgan_infer.storage.components import save_component
 from nsbgan_infer.training.inverters.regression import InverterSettings, inverter_settings, train_inverter
-from nsbgan_infer.training.inverters.start import PENALTIES, ridge, start_linear
+from nsbgan_infer.training.inverters.start import ridge, solve_linear, start_linear
 
 COVERS = ["training.inverters.start"]
 
@@ -60,11 +60,12 @@ def test_a_sampler_without_classes_is_inverted_too(tmp_path: Path) -> None:
     assert made(torch.rand(2, 3, 128, 128), torch.zeros(2, 1000)).shape == (2, 12)
 
 
-def test_ridge_is_the_usual_one() -> None:
+@pytest.mark.parametrize("pairs", [6, 20])
+def test_ridge_is_the_usual_one(pairs: int) -> None:
     rng = np.random.default_rng(0)
-    x, target = rng.normal(size=(6, 9)), rng.normal(size=(6, 2))
+    x, target = rng.normal(size=(pairs, 9)), rng.normal(size=(pairs, 2))
     mine = ridge(torch.from_numpy(x), torch.from_numpy(target), 0.3).numpy()
-    held = 6 * 0.3 * np.mean(x**2) * np.eye(9)
+    held = pairs * 0.3 * np.mean(x**2) * np.eye(9)
     assert np.allclose(mine, np.linalg.solve(x.T @ x + held, x.T @ target))
 
 
@@ -81,7 +82,13 @@ def test_the_start_finds_what_is_linear() -> None:
     with torch.no_grad():
         guess = network(smooth[300:], y[300:])
     assert (guess - vector[300:]).square().mean() < 0.02 * vector.var()
-    assert tuple(sorted(PENALTIES)) == PENALTIES
+    assert not network.last.weight.any()
+    with torch.no_grad():
+        network.last.weight.normal_(std=0.05)
+    solve_linear(network, smooth[:300], y[:300], vector[:300])  # takes off again what the convolutions now add
+    with torch.no_grad():
+        better = network(smooth[300:], y[300:])
+    assert (better - vector[300:]).square().mean() < 0.05 * vector.var()
 
 
 @pytest.mark.parametrize(
