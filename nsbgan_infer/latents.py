@@ -30,6 +30,8 @@ class Latents:
     `z` (B, z_dim) float32; `y` (B, 1000) float32 weights over the ImageNet classes (one-hot, or mixtures while walking
     between classes; all zero for an unconditional sampler); `seeds`: one an image (a sampler with noise inputs draws
     them from these); `truncation` in (0, 1] and its `mode`, already applied to `z` unless the sampler truncates in w.
+    `offsets` (B, n) float32: what an inversion moved in the sampler beside z (`SamplerInfo.offsets` says how many
+    places it has for that); None where nothing was.
     """
 
     z: Tensor
@@ -37,17 +39,21 @@ class Latents:
     seeds: tuple[int, ...]
     truncation: float
     mode: TruncationMode
+    offsets: Tensor | None = None
 
     def __repr__(self) -> str:
         place = "" if self.z.device.type == "cpu" else f" on {self.z.device}"
         sizes = " x ".join(map(str, self.z.shape))
-        return f"<Latents: z {sizes}{place}, seeds {self.seeds}, truncation {self.truncation:g} ({self.mode})>"
+        moved = "" if self.offsets is None else f", {self.offsets.shape[1]} offsets"
+        drawn = f"seeds {self.seeds}, truncation {self.truncation:g} ({self.mode})"
+        return f"<Latents: z {sizes}{moved}{place}, {drawn}>"
 
     def __len__(self) -> int:
         return self.z.shape[0]
 
     def __getitem__(self, part: slice) -> Latents:
-        return Latents(self.z[part], self.y[part], self.seeds[part], self.truncation, self.mode)
+        offsets = None if self.offsets is None else self.offsets[part]
+        return Latents(self.z[part], self.y[part], self.seeds[part], self.truncation, self.mode, offsets)
 
     def pick(self, at: Sequence[int]) -> Latents:
         """Those of the images at these places, in their order."""
@@ -59,16 +65,26 @@ class Latents:
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Latents:
         """The same latents on a device and in a dtype."""
-        return Latents(self.z.to(device, dtype), self.y.to(device, dtype), self.seeds, self.truncation, self.mode)
+        z, y = self.z.to(device, dtype), self.y.to(device, dtype)
+        offsets = None if self.offsets is None else self.offsets.to(device, dtype)
+        return Latents(z, y, self.seeds, self.truncation, self.mode, offsets)
 
 
 def join_latents(parts: Sequence[Latents]) -> Latents:
-    """Several latents of one truncation as one, in their order. Raises UsageError for none, or for mixed ones."""
+    """Several latents of one truncation as one, in their order; where some have offsets, the others' are 0.
+
+    Raises UsageError for none, or for mixed ones.
+    """
     if not parts:
         raise UsageError("No latents were given to join.")
     joined: dict[str, Any] = {}
     for field in fields(Latents):
         values = [getattr(part, field.name) for part in parts]
+        if field.name == "offsets" and (given := [v for v in values if v is not None]):
+            count = given[0].shape[1]
+            if any(v.shape[1] != count for v in given):
+                raise UsageError("Latents with different numbers of offsets cannot be joined.")
+            values = [part.z.new_zeros(len(part), count) if part.offsets is None else part.offsets for part in parts]
         if all(isinstance(v, Tensor) for v in values):
             joined[field.name] = torch.cat(values)
         elif all(isinstance(v, tuple) for v in values):
@@ -174,7 +190,7 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 def walk(start: Latents, end: Latents, steps: int) -> Latents:
-    """`steps` latents from one image's latents to another's, both ends included: z by slerp, y by lerp.
+    """`steps` latents from one image's latents to another's, both ends included: z by slerp, y and offsets by lerp.
 
     The noise inputs and the truncation are those of `start` all the way.
 
@@ -187,7 +203,24 @@ def walk(start: Latents, end: Latents, steps: int) -> Latents:
     at = [i / (steps - 1) for i in range(steps)]
     z = torch.cat([slerp(start.z, end.z, t) for t in at])
     y = torch.cat([lerp(start.y, end.y, t) for t in at])
-    return Latents(z, y, start.seeds * steps, start.truncation, start.mode)
+    offsets = None
+    if start.offsets is not None or end.offsets is not None:
+        a, b = (torch.zeros(1, 1) if one.offsets is None else one.offsets for one in (start, end))
+        offsets = torch.cat([lerp(*torch.broadcast_tensors(a, b), t) for t in at])
+    return Latents(z, y, start.seeds * steps, start.truncation, start.mode, offsets)
+
+
+def vary(latents: Latents, amount: float, seeds: Sequence[int]) -> Latents:
+    """One image's latents varied: z plus `amount` times the noise that each of `seeds` gives, all else as it is.
+
+    Raises UsageError for several images, or an amount that is not above 0.
+    """
+    if len(latents) != 1 or not seeds or not amount > 0:
+        raise UsageError("Variations are of one image's latents, by an amount above 0, from at least one seed.")
+    noise = torch.stack([draw_z(seed, latents.z.shape[1], 1.0, "std") for seed in seeds]).to(latents.z)
+    y, offsets = latents.y.expand(len(seeds), -1), latents.offsets
+    many = None if offsets is None else offsets.expand(len(seeds), -1)
+    return Latents(latents.z + amount * noise, y, tuple(seeds), latents.truncation, latents.mode, many)
 
 
 def _normal(u: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ INDEX, CONFIG, WEIGHTS = "model_index.json", "config.json", "model.safetensors"
 
 
 def list_models(kind: str = "preset") -> list[str]:
-    """The names of a kind that can be used: preset, sampler, decoder, encoder or classifier, plug-ins included.
+    """The names of a kind that can be used (preset, sampler, decoder, encoder, inverter, classifier), with plug-ins.
 
     `nsbgan models` also says where their weights come from. Raises UnknownNameError for another kind.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -233,6 +234,21 @@ def test_latents_are_picked_and_joined() -> None:
             join_latents(wrong)
 
 
+def test_joined_latents_without_offsets_get_zeros() -> None:
+    plain = draw_latents([5, 6], [207, 1], z_dim=4, truncation=0.5, mode="scale")
+    moved = replace(draw_latents([7], [2], z_dim=4, truncation=0.5, mode="scale"), offsets=torch.ones(1, 3))
+    joined = join_latents([plain, moved])
+    assert joined.offsets is not None and joined.offsets.tolist() == [[0] * 3, [0] * 3, [1] * 3]
+    picked = joined.pick([2, 0]).offsets
+    assert picked is not None and picked.tolist() == [[1] * 3, [0] * 3]
+    assert join_latents([plain, plain]).offsets is None
+    longer = replace(moved, offsets=torch.ones(1, 4))
+    with pytest.raises(UsageError, match="different numbers of offsets"):
+        join_latents([moved, longer])
+
+
 def test_a_repr_is_one_line() -> None:
     latents = draw_latents([3, 4], [207, 1], z_dim=8, truncation=0.5, mode="std")
     assert repr(latents) == "<Latents: z 2 x 8, seeds (3, 4), truncation 0.5 (std)>"
+    moved = replace(latents, offsets=torch.ones(2, 5))
+    assert repr(moved) == "<Latents: z 2 x 8, 5 offsets, seeds (3, 4), truncation 0.5 (std)>"

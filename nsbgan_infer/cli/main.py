@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": "generate",
     "upscale": "upscale",
     "regenerate": "regenerate",
+    "invert": "invert",
     "classes": "classes",
     "models": "models",
     "plan": "plan",
@@ -47,7 +48,7 @@ COMMANDS = {
 }
 
 SECTIONS = {  # of the help; a command that is in none comes last
-    "Make pictures": ("generate", "upscale", "regenerate"),
+    "Make pictures": ("generate", "upscale", "regenerate", "invert"),
     "Serve": ("demo", "serve"),
     "Find out": ("classes", "models", "plan", "inspect", "doctor"),
     "Train": ("data", "train", "interpolate"),

@@ -131,8 +131,8 @@ RUNS = {
     "decoder --arch esrgan-w --start '{start}'": "decoders.adversarial.train_adversarial",
     "decoder --arch subband-w-sharp --start subband-w": "decoders.adversarial.train_adversarial",
     "unet --arch unet-p --level 2 --level1 '{start}'": "decoders.unet.train_unet",
-    "sampler --name mine": "samplers.lean.train_lean_sampler",
-    "sampler --form biggan": "samplers.biggan.train_sampler",
+    "sampler --name mine": "samplers.trainers.train_any_sampler",
+    "sampler --form biggan": "samplers.trainers.train_any_sampler",
 }
 
 
