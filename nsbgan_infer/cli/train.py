@@ -55,29 +55,19 @@ class Run:
             given = {key: given}
         return merged(read_overrides(self.config) if self.config else {}, given)
 
-    def name_decoder(self, name: str | None) -> dict[str, str]:
-        """What the decoder is called: --name, else as the TOML file or the run that is resumed says, else after the
-        run folder. Never like one that is built in. Raises UsageError."""
-        from nsbgan_infer.registry import BUILT_IN
-        from nsbgan_infer.storage.files import read_json
-        from nsbgan_infer.training.overrides import read_overrides
-
-        if name in BUILT_IN["decoder"]:
-            raise UsageError(f"{name} is the name of a built-in decoder: give yours another --name.")
-        if name is None and self.resume and (before := self.out / "settings.json").exists():
-            settings = read_json(before)  # a resumed run must not change its name
-            name = str(settings.get("name") or settings.get("decoder", {}).get("name") or "")
-            return {"name": name} if name else {}
-        own = read_overrides(self.config) if self.config else {}
-        if name is None and ("name" in own or "name" in own.get("decoder", {})):
-            return {}
-        name = name or self.out.resolve().name
-        return {"name": f"my-{name}" if name in BUILT_IN["decoder"] else name}
-
     def check(self) -> None:
         """Raise UsageError if the folder holds a run and --resume is missing."""
         if not self.resume and (self.out / "checkpoint.pt").exists():
             raise UsageError(f"{self.out} holds a run: add --resume to go on with it, or choose another folder.")
+
+
+def check_decoder_name(name: str | None) -> dict[str, str]:
+    """What --name adds to the settings. Raises UsageError for the name of a decoder that is built in."""
+    from nsbgan_infer.registry import BUILT_IN
+
+    if name in BUILT_IN["decoder"]:
+        raise UsageError(f"{name} is the name of a built-in decoder: give yours another --name.")
+    return {"name": name} if name else {}
 
 
 def run_options(presets: Sequence[str] = PRESETS) -> Decorator:
@@ -136,7 +126,7 @@ def decoder_command(
     JPEG.
     """
     run.check()
-    named = run.name_decoder(name)
+    named = check_decoder_name(name)
     from nsbgan_infer.registry import component_path
     from nsbgan_infer.training.decoders.adversarial import train_adversarial
     from nsbgan_infer.training.decoders.l1 import train_decoder
@@ -190,7 +180,7 @@ def unet_command(
 ) -> None:
     """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
     run.check()
-    named = run.name_decoder(name)
+    named = check_decoder_name(name)
     from nsbgan_infer.training.decoders.unet import train_unet
     from nsbgan_infer.training.decoders.unet_presets import unet_settings
 

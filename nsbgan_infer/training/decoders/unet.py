@@ -40,6 +40,7 @@ from nsbgan_infer.training.loop import (
     train,
 )
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
+from nsbgan_infer.training.run_folder import name_of_run
 from nsbgan_infer.training.schedules import Schedule
 from nsbgan_infer.training.sheet import write_sheet
 
@@ -101,7 +102,7 @@ class UNetSettings:
 
 def make_unet(settings: UNetSettings) -> UNetW | UNetP:
     """The network to train, alone in its component, with initial weights drawn from the run's seed."""
-    name, networks = settings.name or settings.arch, (settings.level,)
+    name, networks = name_of_run(settings.name, settings.loop.out), (settings.level,)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.loop.seed)
         if settings.arch == "unet-w":
