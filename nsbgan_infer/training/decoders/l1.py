@@ -115,7 +115,9 @@ def open_batches(settings: DecoderSettings, size: int, accelerator: Any) -> Crop
     """The training windows of this process; all pictures are decoded and checked here."""
     if settings.batch % accelerator.num_processes:
         raise UsageError(f"A batch of {settings.batch} does not divide into {accelerator.num_processes} processes.")
-    pictures = load_pictures(open_source(settings.data), smallest=size, square=settings.square)
+    pictures = load_pictures(
+        open_source(settings.data), smallest=size, square=settings.square, quiet=settings.loop.quiet
+    )
     return CropBatches(
         pictures,
         settings.batch,

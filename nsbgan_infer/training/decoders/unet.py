@@ -212,7 +212,9 @@ class UNetTask:
         self.network = make_unet(settings)
         first = load_level1(settings)
         size = settings.crop * SCALE
-        pictures = load_pictures(open_source(settings.data), smallest=size, square=settings.square)
+        pictures = load_pictures(
+            open_source(settings.data), smallest=size, square=settings.square, quiet=settings.loop.quiet
+        )
         rank, world = accelerator.process_index, accelerator.num_processes
         self.batches = CropBatches(
             pictures, settings.batch, size, settings.loop.seed, flip=settings.flip, rank=rank, world=world
