@@ -312,7 +312,8 @@ class NsbPipeline:
         settled drawing; device, dtype and engine that run them; versions. Recipes, plans and caches hold this table.
         """
         settled = self.settle(drawing)
-        decoders = [s.decoder for s in self.stages[: self.stages_for(settled.resolution)]]
+        stages = self.stages[: self.stages_for(settled.resolution)]
+        decoders = [s.decoder for s in stages]
         parts = {self.sampler.info.name: self.sampler, **{d.info.name: d for d in decoders}}
         return {
             "preset": self.name,
@@ -326,7 +327,7 @@ class NsbPipeline:
             "engine": self.engine,
             "weights": {name: weights_sha256(part) for name, part in parts.items()},
             "versions": {"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__}
-            | dict(filter(None, map(package_of, parts.values()))),
+            | dict(filter(None, map(package_of, [*parts.values(), *(s.encoder for s in stages)]))),
         }
 
     def latents(

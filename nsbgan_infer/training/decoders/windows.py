@@ -58,8 +58,8 @@ def load_pictures(
     """Decode every picture of `source` once, so that bad ones are found before step 0, and keep what fits in memory.
 
     `square` > 0 prepares each picture by `centre_square` to that size, 0 keeps it as it is. Pictures beyond
-    `cache_bytes` are checked now and decoded again when they are drawn. A bar shows unless `quiet`. Raises ImageFileError naming up to five
-    pictures that cannot be decoded or have a side under `smallest`.
+    `cache_bytes` are checked now and decoded again when they are drawn. A bar shows unless `quiet`. Raises
+    ImageFileError naming up to five pictures that cannot be decoded or have a side under `smallest`.
     """
 
     def prepare(index: int) -> Pixels:
