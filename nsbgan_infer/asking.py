@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from nsbgan_infer.calls import Drawing, Mix, Request
 from nsbgan_infer.classes import NUM_CLASSES, find_class, parse_classes, parse_numbers
 from nsbgan_infer.errors import UsageError, WrongTypeError
@@ -79,7 +81,7 @@ def mixed_latents(info: SamplerInfo, classes: Any, seeds: Sequence[int], drawing
             shares += [{} if c is None else {c: 1.0} for c in class_ids(info, item)]
     most = [max(share, key=share.__getitem__) if share else None for share in shares]
     latents = latents_of(info, [Request(c, seed) for c in most for seed in seeds], drawing)
-    for rows, share in zip(latents.y.split(len(seeds)), shares, strict=True):
+    for rows, share in zip(torch.split(latents.y, len(seeds)), shares, strict=True):
         for class_id, weight in share.items():
             rows[:, class_id] = weight
     return latents

@@ -20,6 +20,7 @@ from nsbgan_infer.asking import requests_of as requests_of
 from nsbgan_infer.calls import AS_TRAINED as AS_TRAINED
 from nsbgan_infer.calls import Classes as Classes
 from nsbgan_infer.calls import Drawing as Drawing
+from nsbgan_infer.calls import Mix
 from nsbgan_infer.calls import Output as Output
 from nsbgan_infer.calls import Request as Request
 from nsbgan_infer.calls import join_outputs as join_outputs
@@ -284,7 +285,7 @@ class NsbPipeline:
                 if progress:
                     progress(name, start + len(batch), len(requests))
             shared = self._recipe(replace(settled, resolution=tensor.shape[-1]), batch_size)
-            tables = [given and latents_table(given, i) for i in range(len(batch))]
+            tables = [None if given is None else latents_table(given, i) for i in range(len(batch))]
             recipes = tuple(
                 replace(shared, class_id=r.class_id, seed=r.seed, latents=t) for r, t in zip(batch, tables, strict=True)
             )
@@ -332,7 +333,7 @@ class NsbPipeline:
 
     def latents(
         self,
-        classes: Classes | Sequence[Request] | None,
+        classes: Classes | Sequence[str | int | Mix | Request] | None,
         drawing: Drawing = AS_TRAINED,
         *,
         num_images: int = 1,
@@ -347,7 +348,7 @@ class NsbPipeline:
         >>> pipeline = NsbPipeline.from_pretrained("embedded")
         >>> latents = pipeline.latents({"golden retriever": 3, "church": 1}, num_images=2, seeds=5)
         >>> latents.z.shape, latents.seeds, latents.y[0, [207, 497]]
-        (torch.Size([2, 128]), (5, 6), tensor([0.7500, 0.2500]))
+        (torch.Size([2, 256]), (5, 6), tensor([0.7500, 0.2500]))
         """
         if isinstance(classes, Sequence) and classes and all(isinstance(item, Request) for item in classes):
             return latents_of(self.sampler.info, classes, drawing)  # type: ignore[arg-type]
@@ -373,7 +374,7 @@ class NsbPipeline:
 
         >>> way = NsbPipeline.from_pretrained("embedded").interpolate("church", "golden retriever", 3, resolution=256)
         >>> way
-        <Output: 3 pictures of 256 x 256: church seed 0, church seed 0, golden retriever seed 0>
+        <Output: 3 pictures of 256 x 256: church seed 0, golden retriever seed 0, golden retriever seed 0>
         """
         if len(seeds) != 2:
             raise UsageError(f"{len(seeds)} seeds for the two ends: give a pair such as (0, 1).")
@@ -396,7 +397,7 @@ class NsbPipeline:
         >>> z = latents.z.requires_grad_()
         >>> pipeline.differentiable(replace(latents, z=z), resolution=256).mean().backward()
         >>> z.grad.shape
-        torch.Size([1, 128])
+        torch.Size([1, 256])
         """
         if self.engine == "openvino":
             raise UsageError("The engine openvino has no gradients: load the pipeline anew and leave it on eager.")

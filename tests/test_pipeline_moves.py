@@ -23,11 +23,8 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def half_pipeline(folder: Path) -> NsbPipeline:
     """The tiny pipeline, its parts loaded from files in fp16, as those that ship are."""
     plain = tiny_pipeline()
-    parts = [plain.sampler, plain.stages[0].decoder]
-    files = [
-        save_component(p, folder / f"{p.info.name}.safetensors", dtype=torch.float16)  # type: ignore[arg-type]
-        for p in parts
-    ]
+    parts: list[Any] = [plain.sampler, plain.stages[0].decoder]
+    files = [save_component(p, folder / f"{p.info.name}.safetensors", dtype=torch.float16) for p in parts]
     sampler, decoder = (load_component(f) for f in files)
     return plain.with_parts(sampler, [decoder, decoder])  # type: ignore[list-item, arg-type]
 

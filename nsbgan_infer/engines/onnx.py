@@ -192,9 +192,9 @@ def _export(
                     "is not kept. Please report it with the versions of `nsbgan --version`."
                 )
     if free:
-        sides = ["height", "width"] if free.multiple == 1 else [f"{free.multiple} * {n}" for n in ("h", "w")]
-        large = [f"{free.scale} * {side}" for side in sides]
-        return Exported(file.name, part, {"low_band": ("batch", 3, *sides)}, ("batch", 3, *large), difference)
+        named = ["height", "width"] if free.multiple == 1 else [f"{free.multiple} * {n}" for n in ("h", "w")]
+        large = [f"{free.scale} * {side}" for side in named]
+        return Exported(file.name, part, {"low_band": ("batch", 3, *named)}, ("batch", 3, *large), difference)
     sizes: dict[str, tuple[int | str, ...]] = {name: tuple(t.shape) for name, t in inputs.items()}
     return Exported(file.name, part, sizes, tuple(wanted.shape), difference)
 
