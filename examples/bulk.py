@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from nsbgan_infer import Drawing, NsbPipeline, run
 from nsbgan_infer.bulk.pipelines import pipeline_maker, plan_images
 from nsbgan_infer.bulk.run import MANIFEST
@@ -22,7 +24,8 @@ plan = plan_images(
     shard_size=12,
     encoding=Encoding("tar", "webp"),  # WebDataset shards
 )
-run(plan, out, pipeline_maker(pipeline, drawing), resume=True)
+with tqdm(total=plan.count, unit="img") as bar:
+    run(plan, out, pipeline_maker(pipeline, drawing), resume=True, progress=lambda done, _all: bar.update(done - bar.n))
 
 lines = [json.loads(line) for line in (out / MANIFEST).read_text().splitlines()]
 print(f"{len(lines)} images in {len({line['file'] for line in lines})} shards, listed in {out / MANIFEST}")

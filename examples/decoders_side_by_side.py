@@ -6,6 +6,7 @@ The pipeline's first stage makes a picture of 256; each decoder gets the 64 x 64
 from pathlib import Path
 
 from PIL import ImageDraw
+from tqdm.auto import tqdm
 
 from nsbgan_infer import NsbPipeline, PixelEncoder, Stage, load_decoder
 from nsbgan_infer.encoders.table import follow
@@ -30,7 +31,7 @@ for preset in ("embedded", "embedded-p"):
 
 images = []
 for pipeline in pipelines:
-    for decoder in decoders:
+    for decoder in tqdm(decoders, desc=pipeline.name):
         wavelet = decoder.info.basis == "wavelet"
         last = Stage(follow(PixelEncoder(2), decoder.info.reads), decoder)
         image = NsbPipeline(pipeline.sampler, [pipeline.stages[0], last])("golden retriever", seeds=2).images[0]

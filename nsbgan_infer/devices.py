@@ -45,7 +45,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.float32
     if name not in DTYPES:
-        raise UsageError(f"Unknown dtype '{name}': use auto, fp32 or bf16.")
+        raise UsageError(f"Unknown dtype '{name}': use auto, fp32, bf16 or fp16.")
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UsageError("This GPU does not compute in bf16: use --dtype fp32.")
     return DTYPES[name]

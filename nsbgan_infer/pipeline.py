@@ -20,6 +20,7 @@ from nsbgan_infer.asking import requests_of as requests_of
 from nsbgan_infer.calls import AS_TRAINED as AS_TRAINED
 from nsbgan_infer.calls import Classes as Classes
 from nsbgan_infer.calls import Drawing as Drawing
+from nsbgan_infer.calls import Mix
 from nsbgan_infer.calls import Output as Output
 from nsbgan_infer.calls import Request as Request
 from nsbgan_infer.calls import join_outputs as join_outputs
@@ -312,7 +313,8 @@ class NsbPipeline:
         settled drawing; device, dtype and engine that run them; versions. Recipes, plans and caches hold this table.
         """
         settled = self.settle(drawing)
-        decoders = [s.decoder for s in self.stages[: self.stages_for(settled.resolution)]]
+        stages = self.stages[: self.stages_for(settled.resolution)]
+        decoders = [s.decoder for s in stages]
         parts = {self.sampler.info.name: self.sampler, **{d.info.name: d for d in decoders}}
         return {
             "preset": self.name,
@@ -326,12 +328,12 @@ class NsbPipeline:
             "engine": self.engine,
             "weights": {name: weights_sha256(part) for name, part in parts.items()},
             "versions": {"nsbgan_infer": version("nsbgan-infer"), "torch": torch.__version__}
-            | dict(filter(None, map(package_of, parts.values()))),
+            | dict(filter(None, map(package_of, [*parts.values(), *(s.encoder for s in stages)]))),
         }
 
     def latents(
         self,
-        classes: Classes | Sequence[Request] | None,
+        classes: Classes | Sequence[str | int | Mix | Request] | None,
         drawing: Drawing = AS_TRAINED,
         *,
         num_images: int = 1,
@@ -346,7 +348,7 @@ class NsbPipeline:
         >>> pipeline = NsbPipeline.from_pretrained("embedded")
         >>> latents = pipeline.latents({"golden retriever": 3, "church": 1}, num_images=2, seeds=5)
         >>> latents.z.shape, latents.seeds, latents.y[0, [207, 497]]
-        (torch.Size([2, 128]), (5, 6), tensor([0.7500, 0.2500]))
+        (torch.Size([2, 256]), (5, 6), tensor([0.7500, 0.2500]))
         """
         if isinstance(classes, Sequence) and classes and all(isinstance(item, Request) for item in classes):
             return latents_of(self.sampler.info, classes, drawing)  # type: ignore[arg-type]
@@ -372,7 +374,7 @@ class NsbPipeline:
 
         >>> way = NsbPipeline.from_pretrained("embedded").interpolate("church", "golden retriever", 3, resolution=256)
         >>> way
-        <Output: 3 pictures of 256 x 256: church seed 0, church seed 0, golden retriever seed 0>
+        <Output: 3 pictures of 256 x 256: church seed 0, golden retriever seed 0, golden retriever seed 0>
         """
         if len(seeds) != 2:
             raise UsageError(f"{len(seeds)} seeds for the two ends: give a pair such as (0, 1).")
@@ -395,7 +397,7 @@ class NsbPipeline:
         >>> z = latents.z.requires_grad_()
         >>> pipeline.differentiable(replace(latents, z=z), resolution=256).mean().backward()
         >>> z.grad.shape
-        torch.Size([1, 128])
+        torch.Size([1, 256])
         """
         if self.engine == "openvino":
             raise UsageError("The engine openvino has no gradients: load the pipeline anew and leave it on eager.")

@@ -8,6 +8,7 @@ that fails is listed with its error and harms nobody. `NSBGAN_NO_PLUGINS=1` igno
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
@@ -176,13 +177,15 @@ def package_of(part: object) -> tuple[str, str] | None:
     top = type(getattr(part, "module", part)).__module__.partition(".")[0]
     if top in ("nsbgan_infer", "torch", "builtins", "__main__"):
         return None
-    names = _distributions().get(top)
-    return (names[0], metadata.version(names[0])) if names else None
+    name = _distribution_of(top)
+    return (name, metadata.version(name)) if name else None
 
 
 @cache
-def _distributions() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()
+def _distribution_of(top: str) -> str | None:
+    """The distribution of a top-level module: that of a plug-in made there, else of the files that are installed."""
+    plugins = [p.distribution for p in discover_plugins() if re.split(r"[.:]", p.target)[0] == top]
+    return next(iter([*plugins, *metadata.packages_distributions().get(top, ())]), None)
 
 
 def probe(plugin: Plugin) -> Plugin:

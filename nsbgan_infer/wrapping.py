@@ -130,7 +130,7 @@ def as_decoder(
     `values`. `halo`: how many pixels around a tile decide what is in it; without it, photos are not cut into tiles.
     Raises WrongTypeError, UsageError, UnknownNameError.
 
-    >>> from nsbgan_infer import NsbPipeline, load_sampler
+    >>> import torch
     >>> decoder = as_decoder(nn.Upsample(scale_factor=2), scale=2, name="twice", halo=1)
     >>> decoder(torch.rand(1, 3, 8, 8)).shape
     torch.Size([1, 3, 16, 16])

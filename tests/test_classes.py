@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsbgan_infer.classes import NUM_CLASSES, all_classes, all_kinds, find_class, parse_classes, search
+from nsbgan_infer.classes import NUM_CLASSES, all_classes, all_kinds, find_class, list_classes, parse_classes, search
 from nsbgan_infer.errors import UnknownNameError
 
 
@@ -197,3 +197,11 @@ def test_ranges_that_do_not_exist(item: str, message: str) -> None:
 def test_a_range_holds_both_ends(a: int, b: int) -> None:
     low, high = sorted((a, b))
     assert parse_classes([f"{low}-{high}"]) == list(range(low, high + 1))
+
+
+def test_classes_are_listed_by_kind_name_or_id() -> None:
+    assert len(list_classes()) == len(list_classes(" ")) == NUM_CLASSES
+    assert [c.id for c in list_classes("retriever")] == [205, 206, 207, 208, 209]
+    assert [c.id for c in list_classes("n02099601")] == [207]
+    with pytest.raises(UnknownNameError, match="did you mean"):
+        list_classes("retreiver")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
+from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError, WrongTypeError
 from nsbgan_infer.images import (
     RECIPE_LIMIT,
     Format,
@@ -282,3 +282,10 @@ def test_png_text_of_others_is_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(buffer.getvalue())
     with pytest.raises(ImageFileError, match="carries no recipe"):
         read_recipe(tmp_path / "x.png")
+
+
+def test_paths_may_be_texts_and_other_types_get_a_sentence(tmp_path: Path) -> None:
+    save_image(Image.new("RGB", (4, 4)), str(tmp_path / "a.png"))
+    assert open_image(str(tmp_path / "a.png")).size == (4, 4)
+    with pytest.raises(WrongTypeError, match="not a ndarray"):
+        save_image(np.zeros((4, 4, 3)), tmp_path / "b.png")  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ import torch
 from tiny import ship_tiny_weights, tiny_decoder, tiny_pipeline, tiny_sampler
 from torch import nn
 
-from nsbgan_infer import NsbPipeline, regenerate
-from nsbgan_infer.errors import UsageError, WorkError, WrongTypeError
+from nsbgan_infer import NsbPipeline, list_models, regenerate
+from nsbgan_infer.errors import UnknownNameError, UsageError, WorkError, WrongTypeError
 from nsbgan_infer.pipeline import Drawing
 from nsbgan_infer.storage.components import load_component, read_header, save_component, weights_sha256
 from nsbgan_infer.storage.files import sha256_of
@@ -203,3 +203,10 @@ class TestDifferentiable:
             pipeline.differentiable(pipeline.latents(207))
         with pytest.raises(UsageError, match="before the engine is put on"):
             pipeline.to(torch.bfloat16)
+
+
+def test_models_are_listed_by_kind() -> None:
+    assert "embedded" in list_models() and {"iwt", "subband-w"} <= set(list_models("decoders"))
+    assert {"wavelet", "pixel"} <= set(list_models("encoder")) and "inception-v3" in list_models("classifier")
+    with pytest.raises(UnknownNameError, match="did you mean sampler"):
+        list_models("sampeler")

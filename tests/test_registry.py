@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_sampler
 
-from nsbgan_infer import registry
+from nsbgan_infer import NsbPipeline, Stage, from_recipe, regenerate, registry
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.encoders import WaveletEncoder, encoder_config
 from nsbgan_infer.errors import CheckpointError, NsbError, UnknownNameError, UsageError
@@ -96,6 +98,38 @@ def test_a_plugin_is_listed_without_being_imported_and_used_by_its_name(install:
     decoder = load_decoder("doubler")
     assert decoder.info == DecoderInfo("doubler", "pixel", 2, "MIT")
     assert decoder(torch.zeros(1, 3, 4, 5)).shape == (1, 3, 8, 10)
+
+
+WEIGHTED = """
+import torch
+from nsbgan_infer.decoders.base import DecoderInfo
+
+
+class Weighted(torch.nn.Module):
+    info = DecoderInfo("weighted", "pixel", 2, "MIT")
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, low_band):
+        return self.gain * low_band.repeat_interleave(2, 2).repeat_interleave(2, 3)
+"""
+
+
+def test_the_recipe_holds_the_weights_and_version_of_a_plugin(install: Install) -> None:
+    install("weighty", {"decoder": {"weighted": "weighted_mod:Weighted"}}, weighted_mod=WEIGHTED)
+    pipeline = NsbPipeline(tiny_sampler("pixel"), [Stage(None, load_decoder("weighted"))])
+    output = pipeline(207, progress=False)
+    recipe = output.recipes[0]
+    assert recipe.versions["weighty"] == "1.0" and len(recipe.weights["weighted"]) == 64
+    older = replace(recipe, versions=recipe.versions | {"weighty": "0.9"})
+    assert regenerate(older, pipeline=pipeline).notes == ("weighty was 0.9 then and is 1.0 now",)
+    with torch.no_grad():
+        pipeline.stages[0].decoder.gain.mul_(2)  # type: ignore[attr-defined]
+    with pytest.raises(CheckpointError, match="weighted has SHA-256"):
+        regenerate(recipe, pipeline=pipeline)
+    assert from_recipe(output.recipes[0], pipeline=pipeline, force=True) is pipeline
 
 
 def test_an_entry_point_may_name_a_nested_attribute_and_extras(install: Install) -> None:

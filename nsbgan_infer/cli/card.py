@@ -38,11 +38,11 @@ def command(
     """Write the model card of a component or a pipeline.
 
     FOLDER gets README.md and sheet.webp. NAME is of weights that ship, `all` means all of them; their cards are
-    cards/NAME.md and NAME.webp in the folder of the weights, and are always written anew.
+    cards/NAME.md and NAME.webp, in `weights` of a checkout, else below the current folder, and always written anew.
     """
     from nsbgan_infer.publishing.subject import CARD, SHEET, open_subject
     from nsbgan_infer.storage.files import writable_folder, write_bytes
-    from nsbgan_infer.storage.shipped import manifest, weights_dir
+    from nsbgan_infer.storage.shipped import cards_dir, manifest
 
     shipped = list(manifest().get("components", {}))
     names = [n for ref in refs for n in (shipped if ref == "all" else [ref])]
@@ -52,7 +52,7 @@ def command(
     for name in names:
         subject = open_subject(name)
         if name in shipped:
-            folder = writable_folder(weights_dir() / "cards", what="folder of cards")
+            folder = writable_folder(cards_dir(), what="folder of cards")
             card, picture = folder / f"{name}.md", folder / f"{name}.webp"
         else:
             folder = writable_folder(subject.source if subject.source.is_dir() else subject.source.parent)

@@ -18,7 +18,7 @@ from nsbgan_infer.cli.output import Console, table
 @click.option(
     "--truncation", type=float, metavar="T", help="Worked into the sampler. Default: what its weights expect."
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Images made together; fixed in the files.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Of the sampler; fixed in its file.")
 @click.option("--check/--no-check", default=True, help="Run each file and compare it with torch.")
 @console_options
 def command(
@@ -26,8 +26,8 @@ def command(
 ) -> None:
     """Write the sampler and the decoders as ONNX files.
 
-    Decoders of several sizes get a file each; export.json lists inputs and shapes, and for each stage the encoder, a
-    low pass without weights, and the reduction that the decoder reads: see docs/concepts.md.
+    A decoder's file takes any batch, height and width. export.json lists inputs and shapes, and for each stage the
+    encoder, a low pass without weights, and the reduction that the decoder reads: see docs/concepts.md.
     """
     from nsbgan_infer.engines.onnx import export_pipeline, find_runner, need
     from nsbgan_infer.storage.files import writable_folder

@@ -120,7 +120,10 @@ def make(
 ) -> None:
     """Run the pipeline batch by batch and write each batch before the next begins."""
     following = next_steps(pipeline, images.resolution)
-    with console.bar(len(requests)) as bar:
+    with (
+        console.counted(lambda: f"{len(writer.rows)} of {len(requests)} pictures are in {files.out}"),
+        console.bar(len(requests)) as bar,
+    ):
         stream = pipeline.stream(
             requests,
             images.drawing(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -59,6 +59,15 @@ class Console:
             raise
 
     @contextmanager
+    def counted(self, made: Callable[[], str]) -> Iterator[None]:
+        """Work whose results lie where they are written: Ctrl-C ends with a note of what `made` says there is."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.note(f"Stopped: {made()}.")
+            raise
+
+    @contextmanager
     def bar(self, total: int, *, unit: str = "img") -> Iterator[Bar]:
         """A progress bar on standard error, where that is a terminal; its label is the numbered step."""
         if self.quiet:
@@ -96,6 +105,7 @@ class Bar:
 
     def __init__(self, bar: Any | None) -> None:
         self._bar = bar
+        self.done: float = 0
 
     def step(self, label: str) -> None:
         """Show the step that runs now, for example `4 decoders`."""
@@ -104,12 +114,14 @@ class Bar:
 
     def at(self, position: float) -> None:
         """So many are done; a fraction where one of them is under way."""
+        self.done = position
         if self._bar is not None:
             self._bar.n = round(position, 2)
             self._bar.refresh()
 
     def advance(self, count: int = 1) -> None:
         """`count` more are done."""
+        self.done += count
         if self._bar is not None:
             self._bar.update(count)
 

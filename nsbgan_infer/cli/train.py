@@ -73,29 +73,19 @@ class Run:
         file = read_overrides(self.config) if self.config else {}
         return merged(merged(file, parse_overrides(self.given)), given)
 
-    def name_decoder(self, name: str | None) -> dict[str, str]:
-        """What the decoder is called: --name, else as the TOML file or the run that is resumed says, else after the
-        run folder. Never like one that is built in. Raises UsageError."""
-        from nsbgan_infer.registry import BUILT_IN
-        from nsbgan_infer.storage.files import read_json
-        from nsbgan_infer.training.overrides import parse_overrides, read_overrides
-
-        if name in BUILT_IN["decoder"]:
-            raise UsageError(f"{name} is the name of a built-in decoder: give yours another --name.")
-        if name is None and self.resume and (before := self.out / "settings.json").exists():
-            settings = read_json(before)  # a resumed run must not change its name
-            name = str(settings.get("name") or settings.get("decoder", {}).get("name") or "")
-            return {"name": name} if name else {}
-        own = merged(read_overrides(self.config) if self.config else {}, parse_overrides(self.given))
-        if name is None and ("name" in own or "name" in own.get("decoder", {})):
-            return {}
-        name = name or self.out.resolve().name
-        return {"name": f"my-{name}" if name in BUILT_IN["decoder"] else name}
-
     def check(self) -> None:
         """Raise UsageError if the folder holds a run and --resume is missing."""
         if not self.resume and (self.out / "checkpoint.pt").exists():
             raise UsageError(f"{self.out} holds a run: add --resume to resume it, or choose another folder.")
+
+
+def check_decoder_name(name: str | None) -> dict[str, str]:
+    """What --name adds to the settings. Raises UsageError for the name of a decoder that is built in."""
+    from nsbgan_infer.registry import BUILT_IN
+
+    if name in BUILT_IN["decoder"]:
+        raise UsageError(f"{name} is the name of a built-in decoder: give yours another --name.")
+    return {"name": name} if name else {}
 
 
 def run_options(presets: Sequence[str] = PRESETS) -> Decorator:
@@ -167,7 +157,7 @@ def decoder_command(
     (resnet-p), subband-w-sharp, photo-sharp and rrdb-sharp. photo-sharp also learns to undo blur, noise and JPEG.
     """
     run.check()
-    named = run.name_decoder(name)
+    named = check_decoder_name(name)
     _note_data(data, console)
     from nsbgan_infer.registry import component_path
     from nsbgan_infer.storage.architectures import second_stages
@@ -221,7 +211,7 @@ def unet_command(
 ) -> None:
     """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
     run.check()
-    named = run.name_decoder(name)
+    named = check_decoder_name(name)
     _note_data(data, console)
     from nsbgan_infer.training.decoders.unet import train_unet
     from nsbgan_infer.training.decoders.unet_presets import unet_settings

@@ -141,7 +141,8 @@ def command(
     )
     with console.bar(len(batch.jobs), unit="photo") as bar:
         bar.step("4 decoders")
-        done, failed = work.run(batch, bar.at)
+        with console.counted(lambda: f"{int(bar.done)} of {len(batch.jobs)} photos are enlarged, in {out}"):
+            done, failed = work.run(batch, bar.at)
     if out != "-":
         _report(loaded, batch, done, failed, console)
     if failed:

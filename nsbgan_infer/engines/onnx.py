@@ -1,11 +1,13 @@
-"""ONNX export of steps 2 and 4: one file for the sampler, one for each decoder and size, checked against eager torch.
+"""ONNX export of steps 2 and 4: one file for the sampler, one for each decoder, checked against eager torch.
 
-Static shapes. The truncation is worked into the sampler, so its inputs are z (B, z_dim) and y (B, 1000 or its own
-classes), or for StyleGAN2 z and noise. Outputs are what the parts return: RGB, nominally [0, 1], unclamped.
+A decoder's batch, height and width are free, the sampler's batch is fixed. The truncation is worked into the sampler,
+so its inputs are z (B, z_dim) and y (B, 1000 or its own classes), or for StyleGAN2 z and noise. Outputs are what the
+parts return: RGB, nominally [0, 1], unclamped.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nsbgan_infer.decoders.anchor import moves
+from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.encoders import encoder_config
 from nsbgan_infer.engines.graph import part_graph
 from nsbgan_infer.errors import WorkError, missing_extra
@@ -28,18 +31,20 @@ from nsbgan_infer.storage.files import atomic_path, write_json
 
 LIMIT = 1 / 255  # largest difference from eager torch that an exported network may have
 OPSET = 18
+FREE_SIDE = 8  # of low bands that a decoder is exported and tried with: multiples of it
+FREE_MOST = 4096  # images of a batch, and samples a side, that a file takes
 Run = Callable[[Path, Sequence[NDArray[np.float32]]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One file: what is in it, its inputs by name with their shapes, and how far it is from eager torch (None where
-    nothing was there to check with)."""
+    """One file: what is in it, its inputs by name with their shapes (a text is a size that is free, 8 * h a multiple of
+    8), and how far it is from eager torch (None where nothing was there to check with)."""
 
     file: str
     part: str
-    inputs: dict[str, tuple[int, ...]]
-    output: tuple[int, ...]
+    inputs: dict[str, tuple[int | str, ...]]
+    output: tuple[int | str, ...]
     difference: float | None
 
 
@@ -61,7 +66,7 @@ class _WithConstants(nn.Module):
 def export_pipeline(
     pipeline: NsbPipeline, folder: Path, *, truncation: float | None = None, batch: int = 1, check: bool = True
 ) -> list[Exported]:
-    """Write `sampler.onnx`, `decoder-<side>.onnx` for each size, and `export.json` into `folder`, which exists.
+    """Write `sampler.onnx`, `decoder-1.onnx` and so on, and `export.json` into `folder`, which exists.
 
     Raises MissingExtraError before any work where onnx, or with `check` a program that runs it, is missing; UsageError
     for the sampler of a plug-in; WorkError when an exported network differs from eager torch by more than 1/255.
@@ -70,18 +75,26 @@ def export_pipeline(
     run = find_runner() if check else None
     pipeline.to("cpu", torch.float32)
     done = [_export(folder / "sampler.onnx", pipeline.sampler.info.name, *_sampler(pipeline, truncation, batch), run)]
-    side = pipeline.sampler.info.resolution
-    for stage in pipeline.stages:
-        side = side >> (stage.encoder.levels if stage.encoder else 0)
-        file = folder / f"decoder-{side}.onnx"
-        graph = part_graph(stage.decoder)
-        if graph and all(d.file != file.name for d in done):
-            low = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
-            done.append(_export(file, stage.decoder.info.name, graph.module, {"low_band": low}, run))
-        side *= stage.decoder.info.scale
-    listed = {"pipeline": pipeline.name, "networks": [vars(d) for d in done], "stages": stage_facts(pipeline)}
+    files: dict[int, str] = {}
+    for decoder in (s.decoder for s in pipeline.stages):
+        graph = part_graph(decoder)
+        if graph and id(decoder) not in files:
+            files[id(decoder)] = f"decoder-{len(files) + 1}.onnx"
+            side = math.lcm(FREE_SIDE, decoder.info.multiple)
+            low = _low_band(2, 3 * side, 4 * side)  # no two sizes equal: each is free by itself
+            file = folder / files[id(decoder)]
+            done.append(_export(file, decoder.info.name, graph.module, {"low_band": low}, run, free=decoder.info))
+    stages = [
+        {"file": files.get(id(s.decoder)), **facts}
+        for s, facts in zip(pipeline.stages, stage_facts(pipeline), strict=True)
+    ]
+    listed = {"pipeline": pipeline.name, "networks": [vars(d) for d in done], "stages": stages}
     write_json(folder / "export.json", listed)
     return done
+
+
+def _low_band(batch: int, height: int, width: int) -> Tensor:
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
 def stage_facts(pipeline: NsbPipeline) -> list[dict[str, Any]]:
@@ -136,8 +149,22 @@ def _sampler(pipeline: NsbPipeline, truncation: float | None, batch: int) -> tup
     return _WithConstants(graph.module, given.pop(graph.fixed), place), given
 
 
-def _export(file: Path, part: str, module: nn.Module, inputs: dict[str, Tensor], run: Run | None) -> Exported:
+def _export(
+    file: Path,
+    part: str,
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    run: Run | None,
+    *,
+    free: DecoderInfo | None = None,
+) -> Exported:
+    """One network. `free`: it is a decoder of this info, whose batch, height and width are left open."""
     given = tuple(t.contiguous() for t in inputs.values())
+    shapes: Any = None
+    if free:
+        m, size = free.multiple, torch.export.Dim.DYNAMIC
+        sides = [m * torch.export.Dim(n, min=1, max=FREE_MOST // m) if m > 1 else size for n in ("h", "w")]
+        shapes = ({0: torch.export.Dim("batch", min=1, max=FREE_MOST), 2: sides[0], 3: sides[1]},)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wanted = module(*given)
@@ -149,21 +176,32 @@ def _export(file: Path, part: str, module: nn.Module, inputs: dict[str, Tensor],
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
+            dynamic_shapes=shapes,
         )
     difference = None
     with atomic_path(file) as temporary:
         assert program is not None
         program.save(temporary, external_data=False)
         if run is not None:
-            got = run(temporary, [t.numpy() for t in given])
-            difference = float(np.abs(got - wanted.numpy()).max())
+            side = math.lcm(FREE_SIDE, free.multiple) if free else 0
+            tried = [given, (_low_band(1, 2 * side, 2 * side),)] if free else [given]
+            difference = max(_difference(run, temporary, module, tensors) for tensors in tried)
             if not difference <= LIMIT:
                 raise WorkError(
                     f"The exported network of {part} differs from torch by {difference:.3g}, more than 1/255: {file} "
                     "is not kept. Please report it with the versions of `nsbgan --version`."
                 )
-    shapes = {name: tuple(t.shape) for name, t in inputs.items()}
-    return Exported(file.name, part, shapes, tuple(wanted.shape), difference)
+    if free:
+        named = ["height", "width"] if free.multiple == 1 else [f"{free.multiple} * {n}" for n in ("h", "w")]
+        large = [f"{free.scale} * {side}" for side in named]
+        return Exported(file.name, part, {"low_band": ("batch", 3, *named)}, ("batch", 3, *large), difference)
+    sizes: dict[str, tuple[int | str, ...]] = {name: tuple(t.shape) for name, t in inputs.items()}
+    return Exported(file.name, part, sizes, tuple(wanted.shape), difference)
+
+
+@torch.no_grad()
+def _difference(run: Run, file: Path, module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
+    return float(np.abs(run(file, [t.numpy() for t in inputs]) - module(*inputs).numpy()).max())
 
 
 def _run_onnxruntime(file: Path, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

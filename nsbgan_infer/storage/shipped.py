@@ -26,6 +26,12 @@ def weights_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "weights"
 
 
+def cards_dir() -> Path:
+    """Where the cards of what ships are written: beside the weights of a checkout, never into an installed package."""
+    installed = weights_dir().parent == Path(__file__).resolve().parents[1]
+    return Path("cards") if installed else weights_dir() / "cards"
+
+
 def manifest() -> dict[str, Any]:
     """`weights/manifest.json`: what ships, its checksums, licences, measured numbers and the default decoders."""
     return _read_once(weights_dir() / "manifest.json")

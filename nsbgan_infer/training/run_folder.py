@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from nsbgan_infer.errors import CheckpointError, UsageError
+from nsbgan_infer.registry import BUILT_IN
 from nsbgan_infer.storage.checkpoints import read_pickle
 from nsbgan_infer.storage.files import atomic_path, read_json, writable_folder
 from nsbgan_infer.training.tracked import restore_state
@@ -35,6 +36,12 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [json_ready(v) for v in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def name_of_run(name: str, out: Path) -> str:
+    """What a trained decoder is called: `name`, else its run folder, and then never like one that is built in."""
+    own = name or out.resolve().name
+    return f"my-{own}" if not name and own in BUILT_IN["decoder"] else own
 
 
 def check_record(out: Path, record: dict[str, Any]) -> None:

@@ -222,3 +222,18 @@ def test_ctrl_c_ends_quietly_and_leaves_whole_files(pipeline_folder: Path, tmp_p
     assert not list(out.glob("*.part")) and not list(out.glob(".*"))
     for file in out.glob("*.png"):
         read_recipe(file)
+
+
+def test_ctrl_c_says_what_is_there(run: Run, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nsbgan_infer.outputs.writer import ImageWriter
+
+    write = ImageWriter.write
+
+    def stop_at_third(self: ImageWriter, output: Any) -> Any:
+        if len(self.rows) == 2:
+            raise KeyboardInterrupt
+        return write(self, output)
+
+    monkeypatch.setattr(ImageWriter, "write", stop_at_third)
+    said = run("generate", "--pipeline", pipeline_folder, "-c", "207", "-n", "4", "--res", "64", code=130).stderr
+    assert "Stopped: 2 of 4 pictures are in out." in said

@@ -64,6 +64,18 @@ class TestCard:
         run_json("card", "subband-w")
         assert "](subband-w.webp)" in (folder / "subband-w.md").read_text() and (folder / "subband-w.webp").exists()
 
+    def test_of_what_ships_with_an_installed_package_it_goes_below_the_current_folder(
+        self, run: Run, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from nsbgan_infer.storage import shipped
+
+        package = tmp_path / "site" / "nsbgan_infer"
+        shutil.copytree(decoder.parent / "weights", package / "weights")
+        monkeypatch.setattr(shipped, "__file__", str(package / "storage" / "shipped.py"))
+        monkeypatch.setattr(shipped, "weights_dir", lambda: package / "weights")
+        assert run("card", "subband-w", "--no-sheet").stdout.strip() == str(Path("cards", "subband-w.md"))
+        assert Path("cards/subband-w.md").is_file() and not (package / "weights" / "cards").exists()
+
     def test_what_it_refuses(self, run: Run, decoder: Path) -> None:
         assert "name one" in run("card", decoder, "all", "--repo", REPO, code=2).stderr
         assert "nor the name of shipped weights" in run("card", "nothing", code=2).stderr

@@ -14,6 +14,7 @@ from photo_file import photo
 
 from nsbgan_infer.images import read_recipe
 from nsbgan_infer.storage.architectures import second_stages, trained_networks
+from nsbgan_infer.training.run_folder import name_of_run
 
 COVERS = ["cli.data"]
 
@@ -59,18 +60,7 @@ def test_a_decoder_in_seconds_and_on_from_there(run: Run, run_json: JsonRun, mon
     assert "Stopped before the first step: there is nothing to resume." in said and "goes on" not in said
 
 
-@pytest.mark.parametrize(
-    ("out", "arguments", "name"),
-    [
-        ("runs/mine", [], "mine"),
-        ("runs/subband-w", [], "my-subband-w"),
-        ("runs/x", ["--name", "crisp"], "crisp"),
-        ("runs/x", ["--config", "named.toml"], "told"),
-    ],
-)
-def test_a_decoder_is_called_after_its_run_and_never_like_a_built_in_one(
-    run: Run, monkeypatch: pytest.MonkeyPatch, out: str, arguments: list[str], name: str
-) -> None:
+def test_a_decoder_takes_a_name_that_no_built_in_one_has(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
 
     def note(settings: Any) -> None:
@@ -79,27 +69,15 @@ def test_a_decoder_is_called_after_its_run_and_never_like_a_built_in_one(
 
     monkeypatch.setattr("nsbgan_infer.training.decoders.l1.train_decoder", note)
     monkeypatch.setattr("nsbgan_infer.training.decoders.unet.train_unet", note)
-    Path("named.toml").write_text('name = "told"\n')
-    run("train", "decoder", "--data", "a.png", "--out", out, *arguments, code=130)
-    run("train", "unet", "--level", "1", "--data", "a.png", "--out", out, *arguments, code=130)
-    assert called == [name, name]
-    taken = run("train", "decoder", "--data", "a.png", "--out", "x", "--name", "subband-w", code=2).stderr
+    arguments = ["--data", "a.png", "--out", "x"]
+    run("train", "decoder", *arguments, "--name", "crisp", code=130)
+    run("train", "unet", "--level", "1", *arguments, "--name", "crisp", code=130)
+    assert called == ["crisp", "crisp"]
+    taken = run("train", "decoder", *arguments, "--name", "subband-w", code=2).stderr
     assert "subband-w is the name of a built-in decoder" in taken
-
-
-def test_a_resumed_run_keeps_its_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("old").mkdir()
-    for before, name in (({"name": "older"}, "older"), ({"name": ""}, ""), ({"decoder": {"name": "gan"}}, "gan")):
-        Path("old/settings.json").write_text(json.dumps(before))
-        called: list[str] = []
-
-        def note(settings: Any, names: list[str] = called) -> None:
-            names.append(settings.name)
-            stopped(settings)
-
-        monkeypatch.setattr("nsbgan_infer.training.decoders.l1.train_decoder", note)
-        run("train", "decoder", "--data", "a.png", "--out", "old", "--resume", code=130)
-        assert called == [name]
+    assert name_of_run("", Path("runs/subband-w")) == "my-subband-w"
+    assert name_of_run("", Path("runs/mine")) == "mine"
+    assert name_of_run("subband-w", Path("runs/mine")) == "subband-w"  # by whoever makes what ships
 
 
 def test_one_level_of_a_unet_says_that_the_other_is_missing(run: Run) -> None:

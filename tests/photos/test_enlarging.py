@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from PIL import Image
 from tiny import tiny_decoder
 
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
-from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.photos import Photo, Wish, enlarge
+from nsbgan_infer.errors import CheckpointError, WrongTypeError
+from nsbgan_infer.photos import Photo, Wish, enlarge, open_photo
 from nsbgan_infer.photos.alpha import spread_colours
 from nsbgan_infer.photos.resizing import resize
 from nsbgan_infer.photos.writing import on_white
@@ -144,3 +145,15 @@ def test_the_result_lies_over_the_photo(name: str, tile: int | None, wish: Wish)
     for axis, centre in ((1, y), (0, x)):
         found = (weight.sum(axis) * (np.arange(len(large)) + 0.5)).sum() / weight.sum()
         assert found - 0.5 == pytest.approx((centre + 0.5) * scale - 0.5, abs=0.05)
+
+
+def test_a_file_or_a_pil_image_and_a_name_are_enough(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    picture.save(tmp_path / "a.png")
+    wanted = enlarge(open_photo(tmp_path / "a.png"), make_bicubic()).pixels
+    assert np.array_equal(enlarge(picture, "bicubic").pixels, wanted)
+    assert np.array_equal(enlarge(str(tmp_path / "a.png"), make_bicubic()).pixels, wanted)
+    with pytest.raises(WrongTypeError, match="no `info` of type DecoderInfo"):
+        enlarge(picture, 5)  # type: ignore[arg-type]
+    with pytest.raises(WrongTypeError, match="A photo is a path"):
+        enlarge(None, "bicubic")  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageCms
 
-from nsbgan_infer.errors import ImageFileError
+from nsbgan_infer.errors import ImageFileError, WrongTypeError
 from nsbgan_infer.photos import open_photo
 from nsbgan_infer.photos.png16 import encode_png16
 from nsbgan_infer.photos.reading import to_srgb
@@ -202,3 +202,21 @@ def test_damaged_files_are_read_or_refused(fmt: str, data: st.DataObject) -> Non
         open_photo(bytes(content), name="name.x")
     except ImageFileError as error:
         assert str(error).startswith("name.x ")
+
+
+def test_a_photo_may_be_a_pil_image_or_a_text(tmp_path: Path) -> None:
+    picture = Image.new("RGBA", (6, 4), (10, 20, 30, 40))
+    picture.info["dpi"] = (300, 300)
+    photo = open_photo(picture)
+    assert photo.size == (6, 4) and photo.pixels[0, 0].tolist() == [10, 20, 30, 40] and photo.dpi == (300, 300)
+    turned = Image.new("L", (6, 4))
+    turned.getexif()[0x0112] = 6  # a phone held upright
+    assert open_photo(turned).size == (4, 6)
+    picture.save(tmp_path / "a.png")
+    assert open_photo(str(tmp_path / "a.png")).size == (6, 4)
+    with pytest.raises(ImageFileError, match="6 x 4 pixels, more than 5"):
+        open_photo(picture, max_pixels=5)
+    with pytest.raises(ImageFileError, match="floating-point"):
+        open_photo(Image.new("F", (4, 4)))
+    with pytest.raises(WrongTypeError, match="not a int"):
+        open_photo(5)  # type: ignore[arg-type]

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nsbgan_infer.errors import CheckpointError, NonFiniteError, UsageError
+from nsbgan_infer.training import clock, optimisers
 from nsbgan_infer.training import loop as loops
-from nsbgan_infer.training import optimisers
-from nsbgan_infer.training.clock import SaveClock
 from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, make_accelerator, run_loop, step_generator
 from nsbgan_infer.training.optimisers import make_optimiser, orthogonalised, set_rate
 from nsbgan_infer.training.overrides import apply_overrides, read_overrides
@@ -103,7 +102,7 @@ def test_ctrl_c_keeps_the_step_and_says_where(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_checkpoint_comes_by_time_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Walk(0)
-    monkeypatch.setattr(SaveClock, "due", lambda clock: len(task.saved) == 0)  # once, at the first step
+    monkeypatch.setattr(clock.SaveClock, "due", lambda _clock: len(task.saved) == 0)  # once, at the first step
     run(task, loop(tmp_path, save_every=50))
     assert [step for step, _ in task.saved] == [1, 20]
 

@@ -27,6 +27,7 @@ from nsbgan_infer.training.decoders.start import start_from
 from nsbgan_infer.training.decoders.windows import CropBatches, load_pictures
 from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, train
 from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
+from nsbgan_infer.training.run_folder import name_of_run
 from nsbgan_infer.training.schedules import Schedule
 from nsbgan_infer.training.sheet import write_sheet
 
@@ -40,14 +41,15 @@ NETWORKS = {name: config for name, config in trained_networks().items() if name 
 class DecoderSettings:
     """One run of the L1 stage.
 
-    `arch` is a row of NETWORKS, `blocks` and `channels` (0: as in the row) make it narrower, `scale` (0: 4) is what it
-    enlarges by where the architecture has a choice; `data` are folders, ZIPs or tar shards. `crop` is the side of the
-    low-band window, `square` > 0 prepares pictures as central squares of that size. `turns` adds quarter turns and
-    vertical mirrors to the flips, `shrink` < 1 windows made smaller by a random factor down to it (small sets of
-    pictures go further). `start` continues from the weights of another run (not a resume: the schedule begins anew).
-    `workers` processes cut the windows; 0, a thread, keeps up with CPUs. `degrade` names what may happen to a window
-    before it is enlarged (see `degradations`; none: it is only made smaller), one of them drawn for each, except for a
-    share of `clean` windows.
+    `arch` is a row of NETWORKS, `name` that of the decoder (default: the run folder's), `blocks` and `channels` (0:
+    as in the row) make it narrower, `scale` (0: 4) is what it enlarges by where the architecture has a choice;
+    `data` are folders, ZIPs or tar shards. `crop` is the side of the low-band window, `square` > 0 prepares
+    pictures as central squares of that size. `turns` adds quarter turns and vertical mirrors to the flips, `shrink`
+    < 1 windows made smaller by a random factor down to it (small sets of pictures go further). `start` continues
+    from the weights of another run (not a resume: the schedule begins anew). `workers` processes cut the windows;
+    0, a thread, keeps up with CPUs. `degrade` names what may happen to a window before it is enlarged (see
+    `degradations`; none: it is only made smaller), one of them drawn for each, except for a share of `clean`
+    windows.
     """
 
     loop: LoopSettings
@@ -95,7 +97,8 @@ class DecoderSettings:
 def make_network(settings: DecoderSettings) -> Component:
     """The network of `settings`, with initial weights drawn from the run's seed, or those of `start`."""
     config = dict(NETWORKS[settings.arch])
-    config.update({k: v for k in ("name", "licence", "blocks", "channels", "scale") if (v := getattr(settings, k))})
+    config.update({k: v for k in ("licence", "blocks", "channels", "scale") if (v := getattr(settings, k))})
+    config["name"] = name_of_run(settings.name, settings.loop.out)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.loop.seed)
         network = build_component(config)
@@ -108,7 +111,9 @@ def open_batches(settings: DecoderSettings, size: int, accelerator: Any) -> Crop
     """The training windows of this process; all pictures are decoded and checked here."""
     if settings.batch % accelerator.num_processes:
         raise UsageError(f"A batch of {settings.batch} does not divide into {accelerator.num_processes} processes.")
-    pictures = load_pictures(open_source(settings.data), smallest=size, square=settings.square)
+    pictures = load_pictures(
+        open_source(settings.data), smallest=size, square=settings.square, quiet=settings.loop.quiet
+    )
     return CropBatches(
         pictures,
         settings.batch,

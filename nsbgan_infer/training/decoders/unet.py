@@ -40,6 +40,7 @@ from nsbgan_infer.training.loop import (
     train,
 )
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
+from nsbgan_infer.training.run_folder import name_of_run
 from nsbgan_infer.training.schedules import Schedule
 from nsbgan_infer.training.sheet import write_sheet
 
@@ -101,7 +102,7 @@ class UNetSettings:
 
 def make_unet(settings: UNetSettings) -> UNetW | UNetP:
     """The network to train, alone in its component, with initial weights drawn from the run's seed."""
-    name, networks = settings.name or settings.arch, (settings.level,)
+    name, networks = name_of_run(settings.name, settings.loop.out), (settings.level,)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.loop.seed)
         if settings.arch == "unet-w":
@@ -211,7 +212,9 @@ class UNetTask:
         self.network = make_unet(settings)
         first = load_level1(settings)
         size = settings.crop * SCALE
-        pictures = load_pictures(open_source(settings.data), smallest=size, square=settings.square)
+        pictures = load_pictures(
+            open_source(settings.data), smallest=size, square=settings.square, quiet=settings.loop.quiet
+        )
         rank, world = accelerator.process_index, accelerator.num_processes
         self.batches = CropBatches(
             pictures, settings.batch, size, settings.loop.seed, flip=settings.flip, rank=rank, world=world

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nsbgan_infer.datasets import ImageSource, centre_square
 from nsbgan_infer.errors import ImageFileError, NsbError, UsageError
+from nsbgan_infer.progress import bar
 from nsbgan_infer.training.loop import step_generator
 
 Pixels = NDArray[np.uint8]
@@ -46,13 +47,19 @@ class Pictures:
 
 
 def load_pictures(
-    source: ImageSource, *, smallest: int, square: int = 0, cache_bytes: int = CACHE_BYTES, threads: int = 4
+    source: ImageSource,
+    *,
+    smallest: int,
+    square: int = 0,
+    cache_bytes: int = CACHE_BYTES,
+    threads: int = 4,
+    quiet: bool = False,
 ) -> Pictures:
     """Decode every picture of `source` once, so that bad ones are found before step 0, and keep what fits in memory.
 
     `square` > 0 prepares each picture by `centre_square` to that size, 0 keeps it as it is. Pictures beyond
-    `cache_bytes` are checked now and decoded again when they are drawn. Raises ImageFileError naming up to five
-    pictures that cannot be decoded or have a side under `smallest`.
+    `cache_bytes` are checked now and decoded again when they are drawn. A bar shows unless `quiet`. Raises
+    ImageFileError naming up to five pictures that cannot be decoded or have a side under `smallest`.
     """
 
     def prepare(index: int) -> Pixels:
@@ -72,8 +79,10 @@ def load_pictures(
     kept: dict[int, Pixels] = {}
     problems: list[str] = []
     used = 0
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool, bar(len(source), unit="picture", shown=not quiet) as shown:
         for index, result in enumerate(pool.map(check, range(len(source)))):
+            if shown is not None:
+                shown.update()
             if isinstance(result, str):
                 problems.append(result)
             elif used + result.nbytes <= cache_bytes:
