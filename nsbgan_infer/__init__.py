@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
     from nsbgan_infer.images import Recipe, grid, save_image
-    from nsbgan_infer.latents import Latents, draw_latents, walk
+    from nsbgan_infer.inversion import invert
+    from nsbgan_infer.latents import Latents, draw_latents, vary, walk
+    from nsbgan_infer.latents_file import load_latents, save_latents
     from nsbgan_infer.outputs.inspect import inspect
     from nsbgan_infer.outputs.regenerate import regenerate
     from nsbgan_infer.outputs.writer import ImageWriter
     from nsbgan_infer.photos import enlarge, open_photo
     from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Request, Stage
-    from nsbgan_infer.registry import load_classifier, load_decoder, load_sampler
+    from nsbgan_infer.registry import load_classifier, load_decoder, load_inverter, load_sampler
     from nsbgan_infer.rejection import Rule, draw_accepted
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
     from nsbgan_infer.storage.architectures import Component
@@ -63,9 +65,12 @@ _HOME = {
     "find_class": "classes",
     "grid": "images",
     "inspect": "outputs.inspect",
+    "invert": "inversion",
     "load_classifier": "registry",
     "load_component": "storage.components",
     "load_decoder": "registry",
+    "load_inverter": "registry",
+    "load_latents": "latents_file",
     "load_sampler": "registry",
     "open_photo": "photos",
     "parse_classes": "classes",
@@ -73,6 +78,8 @@ _HOME = {
     "run": "bulk.run",
     "save_component": "storage.components",
     "save_image": "images",
+    "save_latents": "latents_file",
+    "vary": "latents",
     "walk": "latents",
 }
 
@@ -102,9 +109,12 @@ __all__ = [
     "find_class",
     "grid",
     "inspect",
+    "invert",
     "load_classifier",
     "load_component",
     "load_decoder",
+    "load_inverter",
+    "load_latents",
     "load_sampler",
     "open_photo",
     "parse_classes",
@@ -112,6 +122,8 @@ __all__ = [
     "run",
     "save_component",
     "save_image",
+    "save_latents",
+    "vary",
     "walk",
 ]
 

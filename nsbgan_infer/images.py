@@ -40,7 +40,7 @@ class Recipe:
     `preset` is a registry name; `sampler` and `decoders` are names and `weights` maps them to the SHA-256 of their
     weights; `class_id` is None for an unconditional sampler; `attempt` counts the draws of rejection sampling
     (0: the first); `versions` holds nsbgan_infer and torch; `labels` says whether the class is one of ImageNet's or has
-    only a number.
+    only a number. `latents` are those that were given instead of drawn from class and seed (`latents_file.read_table`).
     """
 
     preset: str
@@ -60,10 +60,14 @@ class Recipe:
     attempt: int = 0
     rejection: dict[str, Any] | None = None
     labels: str = "imagenet"
+    latents: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """The recipe as one line of ASCII JSON."""
-        return json.dumps({"format": 1, **asdict(self)}, sort_keys=True)
+        values = asdict(self)
+        if self.latents is None:
+            del values["latents"]  # so that older versions read what they can make
+        return json.dumps({"format": 1, **values}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -104,6 +108,8 @@ class Recipe:
             raise ValueError("the labels are of an unknown kind")
         if self.rejection is not None and not isinstance(self.rejection, dict):
             raise ValueError("rejection is not a table")
+        if self.latents is not None and not isinstance(self.latents, dict):
+            raise ValueError("latents are not a table")
 
 
 def _is_name(text: object) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.classes import find_class, parse_classes, parse_numbers
+from nsbgan_infer.classes import NUM_CLASSES, find_class, parse_classes, parse_numbers
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.devices import dtype_name
@@ -24,6 +24,7 @@ from nsbgan_infer.encoders.table import follow
 from nsbgan_infer.errors import JointError, NonFiniteError, UsageError
 from nsbgan_infer.images import Recipe, to_pil
 from nsbgan_infer.latents import Latents, TruncationMode, check_seed, check_truncation, draw_latents
+from nsbgan_infer.latents_file import latents_table
 from nsbgan_infer.reductions import PICTURE, Reduction, reduction
 from nsbgan_infer.registry import load_decoder
 from nsbgan_infer.samplers.base import Sampler
@@ -180,6 +181,7 @@ class NsbPipeline:
         truncation_mode: TruncationMode | None = None,
         resolution: int | None = None,
         decoder: Decoder | str | None = None,
+        latents: Latents | None = None,
         batch_size: int = 1,
         keep_steps: bool = False,
         progress: Progress | None = None,
@@ -188,7 +190,8 @@ class NsbPipeline:
 
         `seeds`: S, so that image j of each class has seed S + j, or one seed for each of the images of a class.
         `truncation` in (0, 1] and its mode default to what the sampler's weights expect. `resolution` stops after the
-        stage that emits it (default: the last). `decoder` replaces the decoder of every stage for this call.
+        stage that emits it (default: the last). `decoder` replaces the decoder of every stage for this call. `latents`
+        are drawn as they are, in place of classes, seeds and truncation; they go into the recipes.
         Raises UsageError and UnknownNameError before any work, NonFiniteError and WorkError during it.
 
         To keep only what a classifier recognises: `rejection.draw_accepted`.
@@ -200,9 +203,17 @@ class NsbPipeline:
         2
         """
         pipeline = self if decoder is None else self.with_decoder(decoder)
+        if latents is None:
+            requests = pipeline.requests(classes, num_images, seeds=seeds)
+            drawing = Drawing(truncation, truncation_mode, resolution)
+        elif (classes, num_images, seeds, truncation, truncation_mode) != (None, 1, 0, None, None):
+            raise UsageError("Latents hold classes, seeds and truncation themselves: leave these out beside them.")
+        else:
+            requests, drawing = requests_of(latents), Drawing(latents.truncation, latents.mode, resolution)
         parts = pipeline.stream(
-            pipeline.requests(classes, num_images, seeds=seeds),
-            Drawing(truncation, truncation_mode, resolution),
+            requests,
+            drawing,
+            latents=latents,
             batch_size=batch_size,
             keep_steps=keep_steps,
             progress=progress,
@@ -227,30 +238,39 @@ class NsbPipeline:
         requests: Sequence[Request],
         drawing: Drawing = AS_TRAINED,
         *,
+        latents: Latents | None = None,
         batch_size: int = 1,
         keep_steps: bool = False,
         progress: Progress | None = None,
     ) -> Iterator[Output]:
         """Make the requested images batch by batch, so that memory stays flat however many there are.
 
-        Arguments as in a call; what is wrong with them is raised here, before the first batch is asked for.
+        Arguments as in a call; what is wrong with them is raised here, before the first batch is asked for. `latents`:
+        those of the requests (`requests_of`), where they are not to be drawn.
         """
         if batch_size < 1:
             raise UsageError(f"Batch size {batch_size} is out of range: use at least 1.")
         if not requests:
             raise UsageError("No images were asked for.")
         settled = self.settle(drawing)
+        if latents is not None:
+            check_latents(latents, self.sampler)
 
         def make(start: int) -> Output:
             batch = requests[start : start + batch_size]
+            given = None if latents is None else latents[start : start + batch_size]
+            drawn = self.latents(batch, settled) if given is None else given
             kept = {}
-            for name, tensor in self.steps(self.latents(batch, settled), resolution=drawing.resolution):
+            for name, tensor in self.steps(drawn, resolution=drawing.resolution):
                 if keep_steps:
                     kept[name] = tensor
                 if progress:
                     progress(name, start + len(batch), len(requests))
             shared = self._recipe(replace(settled, resolution=tensor.shape[-1]), batch_size)
-            recipes = tuple(replace(shared, class_id=r.class_id, seed=r.seed) for r in batch)
+            tables = [given and latents_table(given, i) for i in range(len(batch))]
+            recipes = tuple(
+                replace(shared, class_id=r.class_id, seed=r.seed, latents=t) for r, t in zip(batch, tables, strict=True)
+            )
             finished = tensor.to("cpu", torch.float32, copy=True)  # an inference tensor becomes an ordinary one
             return Output(finished, tuple(batch), recipes, kept)
 
@@ -370,6 +390,31 @@ def join_outputs(parts: Sequence[Output]) -> Output:
         tuple(r for p in parts for r in p.recipes),
         {k: torch.cat([p.steps[k] for p in parts]) for k in parts[0].steps},
     )
+
+
+def requests_of(latents: Latents) -> list[Request]:
+    """A request for each of the latents: its seed, and the class with the most weight (None without classes)."""
+    classes = [int(y.argmax()) if bool((y > 0).any()) else None for y in latents.y]
+    return [Request(c, s) for c, s in zip(classes, latents.seeds, strict=False)]  # `check_latents` compares lengths
+
+
+def check_latents(latents: Latents, sampler: Sampler) -> None:
+    """Raise UsageError for latents that `sampler` cannot draw: another length of z, or classes that it has not."""
+    info, (count, length) = sampler.info, latents.z.shape
+    if length != info.z_dim:
+        raise UsageError(f"The latents have {length} numbers, the sampler {info.name} takes {info.z_dim}.")
+    if count != len(latents.seeds) or latents.y.shape != (count, NUM_CLASSES):
+        raise UsageError(f"{count} latents need {count} seeds and weights of {NUM_CLASSES} classes each.")
+    if latents.offsets is not None and latents.offsets.shape != (count, sum(info.offsets)):
+        places = f"takes {sum(info.offsets)}" if sum(info.offsets) else "takes none"
+        raise UsageError(f"The latents have {latents.offsets.shape[-1]} offsets, the sampler {info.name} {places}.")
+    used = latents.y.ne(0).any(0).nonzero().flatten().tolist()
+    if info.classes is None and used:
+        raise UsageError(f"The sampler {info.name} draws without classes, but the latents have class {used[0]}.")
+    if info.classes is not None:
+        if not used:
+            raise UsageError(f"The sampler {info.name} draws classes, but the latents have none.")
+        check_available(used, info.classes, info.name)
 
 
 def check_available(ids: Sequence[int], available: Sequence[int], sampler: str) -> None:

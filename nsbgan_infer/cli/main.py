@@ -24,6 +24,7 @@ COMMANDS = {
     "generate": "generate",
     "upscale": "upscale",
     "regenerate": "regenerate",
+    "invert": "invert",
     "classes": "classes",
     "models": "models",
     "plan": "plan",

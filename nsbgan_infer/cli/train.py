@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from nsbgan_infer.cli.complete import decoder_names
+from nsbgan_infer.cli.complete import decoder_names, sampler_names
 from nsbgan_infer.cli.options import EXISTING, FOLDER, Decorator, bundled, console_options
 from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
@@ -94,7 +94,9 @@ def _note_data(data: Sequence[str], console: Console) -> None:
 
 @click.group("train")
 def command() -> None:
-    """Train a decoder or a sampler (extra `train`); on several GPUs start it by `accelerate launch -m nsbgan_infer`.
+    """Train a decoder, a sampler or an inverter (extra `train`).
+
+    On several GPUs start it by `accelerate launch -m nsbgan_infer`.
 
     A run can be stopped at any moment and gone on with by --resume. Its folder holds the weights as a component (use
     it with --decoder or --sampler), settings.json, log.jsonl, TensorBoard files and sheets of pictures.
@@ -224,6 +226,25 @@ def sampler_command(form: str, data: Path, name: str | None, start: str | None, 
     else:
         gan = settings
         _report(run, console, lambda: train_sampler(gan))
+
+
+@command.command("inverter")
+@click.option("--sampler", required=True, metavar="NAME|PATH", shell_complete=sampler_names, help="Whose pictures.")
+@click.option("--name", metavar="NAME", help="Of the inverter. Default: the run folder's.")
+@run_options(("small", "tiny"))
+@console_options
+def inverter_command(sampler: str, name: str | None, run: Run, console: Console) -> None:
+    """Train an inverter: from a sample back to what its sampler drew it from.
+
+    The sampler stays as it is, and no pictures are needed: it draws them.
+    """
+    run.check()
+    from nsbgan_infer.training.inverters.regression import inverter_settings, train_inverter
+
+    settings = inverter_settings(
+        run.preset, sampler=sampler, out=run.out, overrides=run.overrides(console, **({"name": name} if name else {}))
+    )
+    _report(run, console, lambda: train_inverter(settings))
 
 
 def _report(run: Run, console: Console, work: Callable[[], Any]) -> None:

@@ -10,7 +10,8 @@ from nsbgan_infer.devices import DTYPES, pick_device
 from nsbgan_infer.engines import pick_engine, with_engine
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.images import Recipe, read_recipe
-from nsbgan_infer.pipeline import Drawing, NsbPipeline
+from nsbgan_infer.latents_file import read_table
+from nsbgan_infer.pipeline import Drawing, NsbPipeline, requests_of
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries
 from nsbgan_infer.storage.components import weights_sha256
@@ -67,7 +68,11 @@ def regenerate(
     loaded, notes = _run_as_then(loaded, recipe, device)
     mode: Any = recipe.truncation_mode  # checked by `settle`
     drawing = Drawing(recipe.truncation, mode, recipe.resolution)
-    output = next(loaded.stream(loaded.requests(recipe.class_id, seeds=recipe.seed), drawing))
+    if recipe.latents is None:
+        output = next(loaded.stream(loaded.requests(recipe.class_id, seeds=recipe.seed), drawing))
+    else:
+        given = read_table(recipe.latents, seed=recipe.seed, truncation=recipe.truncation, mode=mode)
+        output = next(loaded.stream(requests_of(given), drawing, latents=given))
     made = replace(output.recipes[0], attempt=recipe.attempt, rejection=recipe.rejection)
     return Regenerated(output.images[0], made, tuple(differences), tuple(notes))
 

@@ -36,7 +36,7 @@ class Subject:
     """
 
     name: str
-    kind: Literal["decoder", "sampler", "pipeline"]
+    kind: Literal["decoder", "sampler", "inverter", "pipeline"]
     files: dict[str, Content]
     parts: dict[str, Component]
     source: Path

@@ -17,7 +17,7 @@ from nsbgan_infer.storage.shipped import manifest
 
 # settings that say where and how a run ran, not what was trained
 WHERE = ("out", "device", "log_every", "save_every", "sheet_every", "stop_after", "quiet", "tensorboard")
-GIVEN = ("data", "start", "level1", "perceptual_file")  # paths that the command itself names
+GIVEN = ("data", "start", "level1", "perceptual_file", "sampler")  # paths that the command itself names
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ def read_run(folder: Path) -> RunRecord | None:
     names = tuple(map(_name, [data] if isinstance(data, str) else data))
     if "level" in first:
         what = f"unet --arch {first.get('arch')} --level {first['level']}"
+    elif "picture_every" in first:
+        what = f"inverter --sampler {shlex.quote(_shipped(first['sampler']) or _name(first['sampler']))}"
     elif "arch" in first:
         what = f"decoder --arch {_second(first['arch']) if second else first['arch']}"
     else:
