@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from bulk import make, plan_of, tree
-from ray_factories import broken, dying, failing, plain
+from ray_factories import LARGE, broken, dying, failing, large, plain
 
 from nsbgan_infer.bulk import run as runs
 from nsbgan_infer.bulk.ray import run_on_ray
 from nsbgan_infer.errors import MissingExtraError, UsageError, WorkError
 
+STORE = 200 << 20  # bytes of Ray's object store
 HELPERS = str(Path(__file__).resolve().parents[1] / "helpers")
 
 
@@ -27,7 +28,13 @@ def cluster() -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = HELPERS  # inherited by the workers
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=STORE,
+        _node_ip_address="127.0.0.1",
+    )
     yield ray
     ray.shutdown()
     if before is None:
@@ -74,6 +81,15 @@ def test_a_failing_image_on_an_actor_ends_in_the_same_sentence(tmp_path: Path) -
 def test_a_factory_that_fails_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(WorkError, match="worker could not start"):
         run_on_ray(plan_of(), tmp_path / "out", broken)
+
+
+@pytest.mark.slow  # starting Ray takes half a minute of two cores, and fails where they are busy
+@pytest.mark.usefixtures("cluster")
+def test_pictures_do_not_pass_through_the_object_store(tmp_path: Path) -> None:
+    plan = plan_of("tar", classes=(1,), count=2000, resolution=LARGE, batch_size=20, shard_size=500)
+    assert 2000 * 3 * LARGE**2 > STORE
+    run_on_ray(plan, tmp_path / "out", large)
+    assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 2000
 
 
 def test_a_run_that_is_there_is_refused_before_ray_starts(tmp_path: Path) -> None:
