@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bulk import make, plan_of, tree
 from ray_factories import LARGE, broken, dying, failing, large, plain
 
 from nsbgan_infer.bulk import run as runs
-from nsbgan_infer.bulk.ray import run_on_ray
-from nsbgan_infer.errors import MissingExtraError, UsageError, WorkError
+from nsbgan_infer.bulk.pipelines import PipelineFactory
+from nsbgan_infer.bulk.ray import Worker, run_on_ray
+from nsbgan_infer.errors import CheckpointError, MissingExtraError, UsageError, WorkError
 
 STORE = 200 << 20  # bytes of Ray's object store
 HELPERS = str(Path(__file__).resolve().parents[1] / "helpers")
@@ -97,6 +101,12 @@ def test_a_run_that_is_there_is_refused_before_ray_starts(tmp_path: Path) -> Non
     runs.run(plan_of(), tmp_path, make)
     with pytest.raises(UsageError, match="--resume"):
         run_on_ray(plan_of(), tmp_path, plain)
+
+
+def test_a_machine_without_the_weights_says_which_are_missing_and_where(tmp_path: Path) -> None:
+    worker = Worker(PipelineFactory("embedded", decoder=str(tmp_path / "mine")), torch.get_num_threads())
+    with pytest.raises(CheckpointError, match=rf"On the machine {re.escape(platform.node())}: .*mine"):
+        worker.shard(plan_of(), str(tmp_path), 0)
 
 
 def test_without_ray_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
