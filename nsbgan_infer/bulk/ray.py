@@ -6,6 +6,7 @@ resumes from its journal, so the result is that of one process with the same pla
 
 from __future__ import annotations
 
+import platform
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -48,14 +49,20 @@ def run_on_ray(
 
 
 class Worker:
-    """What an actor does."""
+    """What an actor does. What its machine lacks (weights, an extra) is told with the first shard, and where."""
 
     def __init__(self, factory: Callable[[], Make], threads: int) -> None:
         torch.set_num_threads(threads)
-        self.make = factory()
+        self.problem: NsbError | None = None
+        try:
+            self.make = factory()
+        except NsbError as error:
+            self.problem = error
 
     def shard(self, plan: Plan, folder: str, number: int) -> list[Failure]:
         """Make what is missing of one shard."""
+        if self.problem is not None:
+            raise type(self.problem)(f"On the machine {platform.node()}: {self.problem}")
         return run_shard(plan, Path(folder), number, self.make)
 
 

@@ -54,7 +54,8 @@ def command(
     ray_address: str | None,
     offline: bool,
 ) -> None:
-    """Answer HTTP requests for pictures: POST /generate and /upscale, GET /classes, /models, /health and /metrics.
+    """Answer HTTP requests for pictures: POST /generate, /upscale and /invert, GET /classes, /models, /health
+    and /metrics.
 
     Needs the extra `serve`. GET /docs explains every path. Stop it with Ctrl-C or SIGTERM: requests under way are
     finished first.

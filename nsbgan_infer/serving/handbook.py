@@ -13,6 +13,7 @@ pre { padding: .8em; overflow-x: auto; } td, th { text-align: left; padding: .2e
 """
 EXAMPLES = {
     "/generate": """curl -o a.png -H 'Content-Type: application/json' -d '{"class": 207, "seed": 1}' %s/generate""",
+    "/invert": "curl -o again.png --data-binary @photo.jpg -H 'Content-Type: image/jpeg' '%s/invert?class=church'",
     "/upscale": "curl -o large.png --data-binary @photo.jpg -H 'Content-Type: image/jpeg' %s/upscale",
 }
 

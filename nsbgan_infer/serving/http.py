@@ -1,7 +1,7 @@
 """The HTTP service: one FastAPI application, alone or with the web page in it.
 
-`POST /generate` and `/upscale` wait in one queue (`batcher`) and are answered with a file; `GET /classes`, `/models`,
-`/health` and `/metrics` are answered at once. Every refusal is `{"error": one sentence}`.
+`POST /generate`, `/upscale` and `/invert` wait in one queue (`batcher`) and are answered with a file; `GET /classes`,
+`/models`, `/health` and `/metrics` are answered at once. Every refusal is `{"error": one sentence}`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -21,15 +22,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from nsbgan_infer.classes import find_class
-from nsbgan_infer.errors import NsbError, UsageError
+from nsbgan_infer.errors import MissingExtraError, NsbError, UsageError
+from nsbgan_infer.inversion import STEPS, Freedom
 from nsbgan_infer.serving.batcher import Batcher, BusyError, StoppingError, TooLateError, Work
 from nsbgan_infer.serving.handbook import handbook
 from nsbgan_infer.serving.limits import Guard, Limits
-from nsbgan_infer.serving.making import Made, UpscaleTask
+from nsbgan_infer.serving.making import InvertTask, Made, UpscaleTask
 from nsbgan_infer.serving.metrics import Metrics
 from nsbgan_infer.serving.offers import Offers
 from nsbgan_infer.serving.schemas import ClassRow, GenerateBody, Generated, Health, Models, Problem
 
+MOST_STEPS = 200  # of an inversion
 GONE = 499  # nobody reads it: the client has closed the connection
 PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -97,15 +100,7 @@ def build_service(
         done = await made(request, (task.preset, task.drawing), task, body.seconds)
         if not as_json:
             return _png(done, f"{'' if task.class_id is None else f'{task.class_id:03d}_'}seed{task.seed}")
-        assert done.recipe is not None
-        answer = Generated(
-            recipe=json.loads(done.recipe.to_json()),
-            z=list(done.z),
-            class_id=task.class_id,
-            class_name=None if task.class_id is None else find_class(task.class_id).name,
-            png=base64.b64encode(done.png).decode(),
-        )
-        return JSONResponse(answer.model_dump())
+        return _latents(done)
 
     @app.post(
         "/upscale", summary="A photo, enlarged", response_class=Response, responses={200: {"content": PNG}, **PROBLEMS},
@@ -122,6 +117,27 @@ def build_service(
         photo = await _photo(request)
         done = await made(request, object(), UpscaleTask(photo, name, limits.pixels), seconds)
         return _png(done, "enlarged")
+
+    @app.post(
+        "/invert", summary="A photo's latents", response_model=Generated, responses={200: {"content": PNG}, **PROBLEMS},
+        openapi_extra=PHOTO,
+    )  # fmt: skip
+    @_counted(metrics, "/invert")
+    async def invert(
+        request: Request,
+        wanted: Annotated[str | None, Query(alias="class", max_length=100, description="What the photo shows.")] = None,
+        preset: Annotated[str | None, Query(max_length=100, description="One of GET /models.")] = None,
+        steps: Annotated[int, Query(ge=0, le=MOST_STEPS, description="How long to refine.")] = STEPS,
+        freedom: Annotated[Freedom, Query(description="What may be moved.")] = "pixels",
+        seconds: Annotated[float | None, Query(gt=0, allow_inf_nan=False)] = None,
+    ) -> Response:
+        """The picture that is nearest to the photo's central square, with a recipe that holds its latents; with
+        `Accept: application/json` these too."""
+        as_json = _wants_json(request)
+        name, class_id = offers.inversion(preset, wanted)
+        task = InvertTask(await _photo(request), name, class_id, steps, freedom, limits.pixels)
+        done = await made(request, object(), task, seconds)
+        return _latents(done) if as_json else _png(done, "inverted")
 
     return app
 
@@ -171,7 +187,7 @@ def _add_errors(app: FastAPI) -> None:
     async def ours(_request: Request, error: NsbError) -> Response:
         if isinstance(error, BusyError):
             return answer(429, error, {"Retry-After": str(error.retry_after)})
-        kinds = {UsageError: 422, TooLateError: 504, StoppingError: 503}
+        kinds = {MissingExtraError: 501, UsageError: 422, TooLateError: 504, StoppingError: 503}
         return answer(next((status for kind, status in kinds.items() if isinstance(error, kind)), 500), error)
 
     @app.exception_handler(RequestValidationError)
@@ -270,6 +286,21 @@ def _wants_json(request: Request) -> bool:
         if kind in ("application/json", "application/*"):
             return True
     raise HTTPException(406, "Pictures are answered as image/png or application/json")
+
+
+def _latents(made: Made) -> JSONResponse:
+    """A picture from latents as JSON."""
+    assert made.recipe is not None
+    class_id = made.recipe.class_id
+    answer = Generated(
+        recipe=json.loads(made.recipe.to_json()),
+        z=list(made.z),
+        class_id=class_id,
+        class_name=None if class_id is None else find_class(class_id).name,
+        psnr=made.psnr if made.psnr is not None and math.isfinite(made.psnr) else None,
+        png=base64.b64encode(made.png).decode(),
+    )
+    return JSONResponse(answer.model_dump())
 
 
 def _png(made: Made, name: str) -> Response:

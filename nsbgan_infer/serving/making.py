@@ -15,6 +15,7 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.devices import pick_device
 from nsbgan_infer.errors import NsbError, WorkError
 from nsbgan_infer.images import Recipe, encode_image
+from nsbgan_infer.inversion import Freedom, invert
 from nsbgan_infer.photos import enlarge_in_steps, open_photo
 from nsbgan_infer.photos.writing import encode_photo
 from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request
@@ -43,16 +44,29 @@ class UpscaleTask:
 
 
 @dataclass(frozen=True)
+class InvertTask:
+    """One photo, the bytes of its file, whose latents are looked for. `class_id` None: as a classifier sees it."""
+
+    photo: bytes
+    preset: str
+    class_id: int | None
+    steps: int
+    freedom: Freedom
+    pixels: int
+
+
+@dataclass(frozen=True)
 class Made:
-    """A PNG file; of a generated picture also its recipe and the latent z."""
+    """A PNG file; of a picture from latents also its recipe, the latent z, and how near it comes to a photo in dB."""
 
     png: bytes
     recipe: Recipe | None = None
     z: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    psnr: float | None = None
 
 
-Task = GenerateTask | UpscaleTask
+Task = GenerateTask | UpscaleTask | InvertTask
 
 
 class GivenUpError(WorkError):
@@ -75,6 +89,8 @@ class Maker:
         first = tasks[0]
         if isinstance(first, UpscaleTask):
             return [self._one_photo(task, given_up) for task in tasks if isinstance(task, UpscaleTask)]
+        if isinstance(first, InvertTask):
+            return [self._inverted(task, given_up) for task in tasks if isinstance(task, InvertTask)]
         generate = [task for task in tasks if isinstance(task, GenerateTask)]
         return list(self._pictures(first.preset, first.drawing, generate, given_up))
 
@@ -106,6 +122,23 @@ class Maker:
                     raise GivenUpError("Nobody waits for this photo any more.")
         except NsbError as error:
             return error
+
+    def _inverted(self, task: InvertTask, given_up: GivenUp) -> Made | NsbError:
+        def step(_done: int, _steps: int) -> None:
+            if given_up():
+                raise GivenUpError("Nobody waits for this photo any more.")
+
+        try:
+            pipeline = self.pipeline(task.preset)
+            photo = open_photo(task.photo, max_pixels=task.pixels)
+            found = invert(
+                photo, pipeline, class_id=task.class_id, steps=task.steps, freedom=task.freedom, progress=step
+            )
+            output = pipeline(latents=found.latents)
+        except NsbError as error:
+            return error
+        recipe, z = output.recipes[0], tuple(found.latents.z[0].tolist())
+        return Made(encode_image(output.images[0], recipe=recipe), recipe, z, photo.notes, found.after.psnr)
 
 
 def _load_decoder(name: str) -> Decoder:

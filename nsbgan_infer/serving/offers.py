@@ -59,6 +59,11 @@ class Offers:
         drawing = offer.pipeline.settle(Drawing(body.truncation, body.truncation_mode, body.resolution))
         return GenerateTask(offer.name, class_id, body.seed, drawing)
 
+    def inversion(self, preset: str | None, wanted: str | None) -> tuple[str, int | None]:
+        """Preset and class that a photo is to be inverted with; None: a classifier says. Raises as `task`."""
+        offer = self._preset(preset)
+        return offer.name, None if wanted is None else self._class_id(offer, wanted)
+
     def upscaler(self, name: str | None) -> str:
         """The decoder that a request means. Raises UnknownNameError."""
         if name is None:

@@ -65,7 +65,7 @@ def replicas_on_ray(
             health_check_period_s=2,
             graceful_shutdown_timeout_s=5,
         )
-        serve.start(http_options={"location": "NoServer"})  # the application is served by this process
+        serve.start(proxy_location="Disabled")  # the application is served by this process
         try:
             bound = deployment.bind(make, tuple(presets), torch.get_num_threads())
             handle = serve.run(bound, name=APP, route_prefix=None)

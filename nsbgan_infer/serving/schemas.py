@@ -29,12 +29,13 @@ class GenerateBody(BaseModel):
 
 
 class Generated(BaseModel):
-    """A generated picture with what it was made from (Accept: application/json)."""
+    """A picture from latents with what it was made from (Accept: application/json)."""
 
     recipe: dict[str, Any]
     z: list[float] = Field(description="The latent, step 1; with the class it gives the sample.")
     class_id: int | None
     class_name: str | None
+    psnr: float | None = Field(None, description="Of an inverted photo: how near the picture comes to it, in dB.")
     png: str = Field(description="The picture's file in base64.")
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bulk import make, plan_of, tree
-from ray_factories import broken, dying, failing, plain
+from ray_factories import LARGE, broken, dying, failing, large, plain
 
 from nsbgan_infer.bulk import run as runs
-from nsbgan_infer.bulk.ray import run_on_ray
-from nsbgan_infer.errors import MissingExtraError, UsageError, WorkError
+from nsbgan_infer.bulk.pipelines import PipelineFactory
+from nsbgan_infer.bulk.ray import Worker, run_on_ray
+from nsbgan_infer.errors import CheckpointError, MissingExtraError, UsageError, WorkError
 
+STORE = 200 << 20  # bytes of Ray's object store
 HELPERS = str(Path(__file__).resolve().parents[1] / "helpers")
 
 
@@ -27,7 +32,13 @@ def cluster() -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = HELPERS  # inherited by the workers
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=STORE,
+        _node_ip_address="127.0.0.1",
+    )
     yield ray
     ray.shutdown()
     if before is None:
@@ -76,11 +87,26 @@ def test_a_factory_that_fails_is_one_sentence(tmp_path: Path) -> None:
         run_on_ray(plan_of(), tmp_path / "out", broken)
 
 
+@pytest.mark.slow  # starting Ray takes half a minute of two cores, and fails where they are busy
+@pytest.mark.usefixtures("cluster")
+def test_pictures_do_not_pass_through_the_object_store(tmp_path: Path) -> None:
+    plan = plan_of("tar", classes=(1,), count=2000, resolution=LARGE, batch_size=20, shard_size=500)
+    assert 2000 * 3 * LARGE**2 > STORE
+    run_on_ray(plan, tmp_path / "out", large)
+    assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 2000
+
+
 def test_a_run_that_is_there_is_refused_before_ray_starts(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     runs.run(plan_of(), tmp_path, make)
     with pytest.raises(UsageError, match="--resume"):
         run_on_ray(plan_of(), tmp_path, plain)
+
+
+def test_a_machine_without_the_weights_says_which_are_missing_and_where(tmp_path: Path) -> None:
+    worker = Worker(PipelineFactory("embedded", decoder=str(tmp_path / "mine")), torch.get_num_threads())
+    with pytest.raises(CheckpointError, match=rf"On the machine {re.escape(platform.node())}: .*mine"):
+        worker.shard(plan_of(), str(tmp_path), 0)
 
 
 def test_without_ray_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,3 +57,21 @@ def slow_maker(notes: Path) -> Any:
             return super().__call__(tasks, given_up)
 
     return SlowMaker()
+
+
+LARGE = 256
+
+
+def large() -> Callable[..., Any]:
+    """A maker of grey pictures of 256 x 256."""
+    import torch
+
+    from nsbgan_infer.images import Recipe
+    from nsbgan_infer.pipeline import Output
+
+    def work(requests: Sequence[Any]) -> Any:
+        recipe = Recipe("tiny", "tiny", (), LARGE, 1, 0, 1.0, "scale", "cpu", "fp32", len(requests))
+        tensors = torch.full((len(requests), 3, LARGE, LARGE), 0.5)
+        return Output(tensors, tuple(requests), (recipe,) * len(requests))
+
+    return work

@@ -152,6 +152,24 @@ def test_photos_that_cannot_be_enlarged_are_refused(client: TestClient) -> None:
     error_of(no_file, 422)
 
 
+def test_a_photo_becomes_latents(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiny_trunk import use_tiny_trunks
+
+    use_tiny_trunks(monkeypatch)
+    answer = client.post("/invert?class=goldfish&steps=2&freedom=vector", content=photo((64, 64)), headers=JSON)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["class_id"], told["class_name"], len(told["z"])) == (1, "goldfish", 8) and told["psnr"] > 0
+    assert told["recipe"]["latents"]
+    plain = client.post("/invert?class=1&steps=2&freedom=vector", content=photo((64, 64)))
+    assert Image.open(io.BytesIO(plain.content)).size == (128, 128)
+    assert plain.content == base64.b64decode(told["png"])
+    for query, says in (("class=tench", "does not draw"), ("steps=201", "steps: "), ("freedom=all", "freedom: "),
+                        ("preset=../x", "Unknown preset")):  # fmt: skip
+        assert says in error_of(client.post(f"/invert?{query}", content=photo()), 422)
+    assert "not an image" in error_of(client.post("/invert?class=1", content=b"GIF"), 422)
+
+
 def test_tables(client: TestClient) -> None:
     rows = client.get("/classes").json()
     assert [row["id"] for row in rows] == [1, 207, 217, 933]
@@ -177,7 +195,7 @@ def test_figures_for_prometheus_count_pictures_and_refusals() -> None:
 def test_the_openapi_page_names_every_path_and_asks_no_other_host(client: TestClient) -> None:
     page = client.get("/docs").text
     described = client.get("/openapi.json").json()["paths"]
-    assert set(described) == {"/generate", "/upscale", "/classes", "/models", "/health", "/metrics"}
+    assert set(described) == {"/generate", "/upscale", "/invert", "/classes", "/models", "/health", "/metrics"}
     assert all(f"{path}</code>" in page for path in described)
     assert "truncation" in page and "above 0 to 1" in page and "429" in page
     assert "<script" not in page and "http" not in page.replace("http://127.0.0.1:8000", "")

@@ -1,0 +1,150 @@
+"""A bounded load test of the service on loopback: what it does at several times the rate that it can serve.
+
+`python tests/helpers/load.py --preset embedded --seconds 120` measures the bare pipeline before and after, serves
+in a process of its own, offers four times the pipeline's rate, and prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Load:
+    """What came back of the requests that were offered."""
+
+    seconds: float = 0.0
+    served: int = 0
+    refused: int = 0
+    """Answers 429, all with Retry-After."""
+    other: list[str] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    """Seconds of the served ones."""
+    memory: list[int] = field(default_factory=list)
+    """Bytes of the server's memory, a second apart, where it is known."""
+
+    def percentile(self, share: float) -> float:
+        """Of the latencies."""
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+async def offer(port: int, rate: float, seconds: float, *, classes: tuple[int, ...], pid: int | None = None) -> Load:
+    """Send `rate` requests a second for `seconds`, whatever becomes of those before, and wait for the answers."""
+    load, waiting, begun = Load(), set[asyncio.Task[None]](), time.perf_counter()
+    number, noted = 0, 0.0
+    while (now := time.perf_counter() - begun) < seconds:
+        waiting.add(task := asyncio.ensure_future(_ask(port, load, classes[number % len(classes)], number)))
+        task.add_done_callback(waiting.discard)
+        if pid and now - noted >= 1:
+            load.memory.append(_memory(pid))
+            noted = now
+        number += 1
+        await asyncio.sleep(max(0.0, number / rate - (time.perf_counter() - begun)))
+    in_time = load.served
+    load.seconds = time.perf_counter() - begun
+    await asyncio.gather(*waiting)
+    del load.latencies[in_time:]
+    load.served = in_time  # within the time: what the queue held at the end is not counted
+    return load
+
+
+async def _ask(port: int, load: Load, class_id: int, seed: int) -> None:
+    body = json.dumps({"class": class_id, "seed": seed}).encode()
+    begun = time.perf_counter()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = (
+            "POST /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}"
+        )
+        writer.write(f"{head}\r\n\r\n".encode() + body)
+        answer = await reader.read()
+        writer.close()
+    except OSError as error:
+        load.other.append(repr(error))
+        return
+    status = answer[9:12].decode()
+    if status == "200":
+        load.served += 1
+        load.latencies.append(time.perf_counter() - begun)
+    elif status == "429" and b"retry-after" in answer[:1000].lower():
+        load.refused += 1
+    else:
+        load.other.append(answer[:300].decode("latin-1"))
+
+
+def _memory(pid: int) -> int:
+    statm = Path(f"/proc/{pid}/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+def bare_rate(preset: str, pictures: int, batch: int) -> float:
+    """Pictures a second of the pipeline alone, as PNG files, in a process of its own."""
+    code = (
+        "import sys, time; from nsbgan_infer.serving.making import Maker, GenerateTask\n"
+        "from nsbgan_infer.pipeline import Drawing\n"
+        "preset, n, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]); maker = Maker()\n"
+        "pipeline = maker.pipeline(preset); ids = pipeline.sampler.info.classes; d = pipeline.settle(Drawing())\n"
+        "work = lambda k: maker([GenerateTask(preset, ids[(k + i) % len(ids)], k, d) for i in range(batch)])\n"
+        "work(0); t = time.perf_counter(); [work(k) for k in range(0, n, batch)]\n"
+        "print(-(-n // batch) * batch / (time.perf_counter() - t))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, preset, str(pictures), str(batch)], capture_output=True, check=True
+    )
+    return float(done.stdout)
+
+
+@contextmanager
+def served(preset: str, batch: int) -> Iterator[tuple[int, int]]:
+    """Port and process id of a service."""
+    command = [sys.executable, "-m", "nsbgan_infer", "serve", "--preset", preset, "--port", "18888", "--offline"]
+    server = subprocess.Popen(
+        [*command, "--batch-size", str(batch), "--deadline", "600"], stderr=subprocess.PIPE, text=True
+    )
+    assert server.stderr is not None
+    try:
+        (port,) = re.findall(r":(\d+)/ ", server.stderr.readline())
+        yield int(port), server.pid
+    finally:
+        server.terminate()
+        server.wait(120)
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--preset", default="embedded")
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--times", type=float, default=4)
+    given = parser.parse_args()
+    pictures = 4 * given.batch
+    rates = [bare_rate(given.preset, pictures, given.batch)]
+    with served(given.preset, given.batch) as (port, pid):
+        asyncio.run(offer(port, 0.5, 2, classes=(207,)))  # the first picture warms up
+        load = asyncio.run(offer(port, given.times * rates[0], given.seconds, classes=(207, 217, 497), pid=pid))
+    rates.append(bare_rate(given.preset, pictures, given.batch))
+    report = {k: v for k, v in asdict(load).items() if k not in ("latencies", "memory")}
+    rate = load.served / load.seconds
+    report |= {"bare": rates, "rate": rate, "ratio": rate / statistics.mean(rates), "load": os.getloadavg()}
+    report |= {"p50": load.percentile(0.5), "p99": load.percentile(0.99)}
+    report |= {"memory": [load.memory[0], max(load.memory), load.memory[-1]]}
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
