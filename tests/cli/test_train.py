@@ -93,6 +93,25 @@ def test_a_sampler_from_pictures_to_pictures(run: Run, run_json: JsonRun) -> Non
     assert read_recipe(Path("out/207_golden-retriever_seed0.png")).sampler == "run"
 
 
+@pytest.mark.parametrize("form", ["r3gan", "progan"])
+def test_what_other_forms_train_is_an_ordinary_sampler(run: Run, run_json: JsonRun, form: str) -> None:
+    pytest.importorskip("accelerate")
+    for wnid in ("n02099601", "n01440764"):
+        Path("set", wnid).mkdir(parents=True)
+        photo(Path("set", wnid, "0.png"), 128, 128)
+    run("data", "encode", "set", "--out", "low", "--size", "128", "--levels", "1", "--quiet")
+    arguments = ["train", "sampler", "--form", form, "--preset", "tiny", "--data", "low", "--steps", "2"]
+    arguments += ["--out", "runs/x", "--device", "cpu", "--loss", "rpgan", "--set", "batch=2", "--set", "r1=[1, 0.1]"]
+    assert run_json(*arguments, "--quiet")["arch"] == form
+    settings = json.loads(Path("runs/x/settings.json").read_text())
+    assert (settings["loss"], settings["batch"], settings["r1"]) == ("rpgan", 2, [1.0, 0.1])
+    said = run(*arguments[:-1], "r1=1", "--resume", code=2).stderr
+    assert "r1 in the settings must be a list" in said
+    drawn = ("-c", "207", "--count", "2", "--preset", "embedded", "--decoder", "iwt", "--res", "256")
+    run("generate", "--sampler", "runs/x", *drawn)
+    assert len(list(Path("out").rglob("*.png"))) == 2
+
+
 def test_the_command_offers_what_architectures_say_can_be_trained() -> None:
     """The list stands in the command because `--help` must not import torch."""
     rows = [row for cls in all_architectures().values() for row in cls.trained]

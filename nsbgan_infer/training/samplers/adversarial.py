@@ -127,7 +127,7 @@ class AdversarialTask(ABC):
             torch.manual_seed(settings.loop.seed)
             self.sampler, self.shadow, self.judge = self._build()
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-            self.sampler = nn.SyncBatchNorm.convert_sync_batchnorm(self.sampler)
+            self.sampler = nn.SyncBatchNorm.convert_sync_batchnorm(self.sampler)  # type: ignore[no-untyped-call]
         for part in (self.sampler, self.shadow, self.judge):
             part.to(accelerator.device, memory_format=torch.channels_last)
         adam = {"betas": settings.betas, "eps": settings.adam_eps}
@@ -204,8 +204,8 @@ class AdversarialTask(ABC):
                 both = torch.cat((real, drawn)).requires_grad_(any(weights))
                 with differentiable_twice(any(weights)):
                     logits = self._judge_both(self._augmented(both, at), torch.cat((labels, drawn_labels)))
-            pairs = [x.chunk(2) for x in logits]
-            loss = discriminator_loss(settings.loss, [r for r, _ in pairs], [d for _, d in pairs])
+            of_real, of_drawn = ([x.chunk(2)[half] for x in logits] for half in (0, 1))
+            loss = discriminator_loss(settings.loss, of_real, of_drawn)
             total += loss.detach() / settings.accumulate
             if any(weights):
                 slopes = squared_slope(logits, both).chunk(2)
@@ -213,15 +213,13 @@ class AdversarialTask(ABC):
                     loss = loss + weight / 2 * slope.mean()
                     self._log(name, slope.detach().mean())
             if settings.loss == "wgan-gp":
-                loss = loss + self._wasserstein_terms(pairs, both.detach(), labels, drawn_labels, at)
+                loss = loss + self._wasserstein_terms(of_real, both.detach(), labels, at)
             self.accelerator.backward(loss / settings.accumulate)
         average_gradients(self.trained, self.accelerator)
         self.d_optimiser.step()
         return total
 
-    def _wasserstein_terms(
-        self, pairs: list[tuple[Tensor, Tensor]], both: Tensor, labels: Tensor, drawn_labels: Tensor, index: int
-    ) -> Tensor:
+    def _wasserstein_terms(self, of_real: list[Tensor], both: Tensor, labels: Tensor, index: int) -> Tensor:
         """lambda times the penalty of WGAN-GP, and the drift (Karras et al. 2018, appendix A.1). A point between two
         pictures is judged as of the real one's class."""
         settings = self.settings
@@ -232,7 +230,7 @@ class AdversarialTask(ABC):
                 lambda x: self.judge(self._augmented(x, index), labels), real, drawn, mix, target=settings.gp_norm
             )
         self._log("gp", penalty.detach())
-        drift = torch.stack([r.square().mean() for r, _ in pairs]).sum()
+        drift = torch.stack([logits.square().mean() for logits in of_real]).sum()
         return settings.gp * penalty + settings.drift * drift
 
     def _sampler_update(self, step: int) -> Tensor:

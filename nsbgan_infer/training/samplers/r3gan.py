@@ -103,8 +103,9 @@ class R3GANDiscriminator(nn.Module):
         self.last = nn.Linear(top, top, bias=False)
         self.embedding = nn.Embedding(config.num_classes, top)
         start_blocks(self)
-        for layer in (self.from_rgb, self.last, *(m for m in self.mixes if isinstance(m, nn.Conv2d))):
-            start_layer(layer, 1.0)
+        mixes = [m for m in self.mixes if isinstance(m, nn.Conv2d)]
+        for layer in (self.from_rgb, self.last, *mixes):
+            start_layer(layer, 1.0)  # type: ignore[arg-type]
         nn.init.normal_(self.basis, std=1 / 4)  # fan-in 16
         nn.init.normal_(self.embedding.weight, std=top**-0.5)
 
