@@ -189,7 +189,7 @@ R3GAN: dict[str, dict[str, Row]] = {
     },
     "widths": {
         "paper64": ((1536,) * 5, "Huang et al. 2024: ImageNet at 64"),
-        "small": ((128, 128, 96, 64, 32), "what a CPU bears"),
+        "small": ((128, 128, 64, 32, 16), "what a CPU bears"),
         "tiny": ((8,) * 5, "a first try"),
     },
     "depth": {"paper64": (2, "Huang et al. 2024"), "small": (1, "what a CPU bears"), "tiny": (1, "a first try")},
