@@ -101,8 +101,21 @@ def test_what_other_forms_train_is_an_ordinary_sampler(run: Run, run_json: JsonR
         photo(Path("set", wnid, "0.png"), 128, 128)
     run("data", "encode", "set", "--out", "low", "--size", "128", "--levels", "1", "--quiet")
     arguments = ["train", "sampler", "--form", form, "--preset", "tiny", "--data", "low", "--steps", "2"]
-    arguments += ["--out", "runs/x", "--device", "cpu", "--loss", "rpgan", "--set", "batch=2", "--set", "r1=[1, 0.1]"]
+    arguments += [
+        "--out",
+        "runs/x",
+        "--device",
+        "cpu",
+        "--loss",
+        "rpgan",
+        "--set",
+        "batch=2",
+        "--set",
+        "loop.sheet_every=2",
+    ]
+    arguments += ["--set", "r1=[1, 0.1]"]
     assert run_json(*arguments, "--quiet")["arch"] == form
+    assert Path("runs/x/sheets/step-0000002.png").is_file()
     settings = json.loads(Path("runs/x/settings.json").read_text())
     assert (settings["loss"], settings["batch"], settings["r1"]) == ("rpgan", 2, [1.0, 0.1])
     said = run(*arguments[:-1], "r1=1", "--resume", code=2).stderr

@@ -60,6 +60,7 @@ COVERS = [
     "training.samplers.presets",
     "training.samplers.projected",
     "training.samplers.r3gan",
+    "training.samplers.sheets",
     "training.samplers.spectral",
     "training.samplers.trainers",
     "training.cuda_graph",
@@ -148,10 +149,10 @@ def test_both_networks_and_the_running_mean_move(bands: Path, tmp_path: Path) ->
 
     settings = tiny("biggan-deep", bands, tmp_path, ema=0.5, ema_start=0, d_steps=2, accumulate=2, orthogonal=1e-4)
     task = SamplerTask(settings, make_accelerator("cpu"))
-    before = [[p.detach().clone() for p in m.parameters()] for m in (task.sampler, task.judge, task.shadow)]
+    before = [[p.detach().clone() for p in m.parameters()] for m in (task.sampler, task.discriminator, task.shadow)]
     values = task.step(0)
     assert float(values["orthogonal"]) > 0 and float(values["d_sigma"]) > 0
-    for old, module in zip(before, (task.sampler, task.judge, task.shadow), strict=True):
+    for old, module in zip(before, (task.sampler, task.discriminator, task.shadow), strict=True):
         moved = [not torch.equal(a, b) for a, b in zip(old, module.parameters(), strict=True)]
         assert sum(moved) > 0.8 * len(moved)
     for key, value in plain_state(task.sampler).items():
@@ -188,14 +189,14 @@ def test_a_penalty_moves_the_discriminator_by_its_gradient(bands: Path, tmp_path
     task = task_of("r3gan", bands, tmp_path, r1=[3.0, 3.0], r2=[0.0, 0.0], augment=[], loop={"steps": 4})
     real, labels = task._real(0, REAL_STREAM)
     real.requires_grad_()
-    (logits,) = task.judge(real, labels)
+    (logits,) = task.discriminator(real, labels)
     (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-    wanted = torch.autograd.grad(3 / 2 * slope.square().sum((1, 2, 3)).mean(), task.judge.last.weight)[0]
+    wanted = torch.autograd.grad(3 / 2 * slope.square().sum((1, 2, 3)).mean(), task.discriminator.last.weight)[0]
     none = torch.zeros((), requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nsbgan_infer.training.samplers.adversarial.discriminator_loss", lambda *_: none * 0)
-        task._judge_update(0)
-    torch.testing.assert_close(task.judge.last.weight.grad, wanted, atol=1e-7, rtol=1e-4)
+        task._discriminator_update(0)
+    torch.testing.assert_close(task.discriminator.last.weight.grad, wanted, atol=1e-7, rtol=1e-4)
 
 
 def test_real_and_drawn_of_a_relativistic_pair_share_their_class(bands: Path, tmp_path: Path) -> None:
@@ -227,12 +228,12 @@ def test_the_pixel_basis_uses_the_decoders_encoder(tmp_path: Path) -> None:
 def test_divergence_stops_the_run_and_keeps_the_last_good_state(
     bands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = SamplerTask._judge_update
+    real = SamplerTask._discriminator_update
 
     def bursts(task: SamplerTask, index: int) -> Tensor:
         return real(task, index) * (float("nan") if index == 3 else 1)
 
-    monkeypatch.setattr(SamplerTask, "_judge_update", bursts)
+    monkeypatch.setattr(SamplerTask, "_discriminator_update", bursts)
     with pytest.raises(NonFiniteError, match="d_loss"):
         train(tiny("biggan", bands, tmp_path))
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2
@@ -365,9 +366,9 @@ def test_translation_moves_and_cutout_cuts() -> None:
 
 def test_the_discriminator_uses_the_class() -> None:
     torch.manual_seed(0)
-    judge = ResNetDiscriminator(3, 4, deep=False).eval()
+    discriminator = ResNetDiscriminator(3, 4, deep=False).eval()
     x = torch.randn(1, 3, 64, 64).repeat(2, 1, 1, 1)
-    a, b = judge(x, torch.tensor([0, 2]))[0].tolist()
+    a, b = discriminator(x, torch.tensor([0, 2]))[0].tolist()
     assert a != b
 
 
@@ -392,6 +393,10 @@ def test_the_fast_backward_pass_is_that_of_the_convolution(kernel: int) -> None:
     (fast * push).sum().backward()
     (slow * push).sum().backward()
     torch.testing.assert_close(x.grad, y.grad, atol=1e-5, rtol=1e-5)
+    small = torch.randn(1, 4, 6, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(  # gradient penalties ask for it
+        lambda x: StridedDepthwise.apply(x, weight.double(), bias.double()).square(), small
+    )
 
 
 def test_the_trunk_is_efficientnet_lite0() -> None:
@@ -447,7 +452,7 @@ settings = sampler_settings("tiny", form="biggan", data=bands, out=Path(out),
     overrides={"channels": 4, "batch": 4, "loss": "ragan-hinge", "r1": [1, 0.1], "loop": {"device": "cpu"}})
 task = SamplerTask(settings, make_accelerator("cpu"))
 values = [float(task.step(i)["d_loss"]) for i in range(2)]
-weights = torch.cat([p.detach().flatten() for m in (task.sampler, task.judge) for p in m.parameters()])
+weights = torch.cat([p.detach().flatten() for m in (task.sampler, task.discriminator) for p in m.parameters()])
 torch.save({"loss": values, "weights": weights}, Path(out) / (os.environ["RANK"] + ".pt"))
 """
 

@@ -71,15 +71,15 @@ def test_networks_are_continuous_where_a_stage_begins() -> None:
     """At alpha 0 both networks do what they did at the smaller size."""
     torch.manual_seed(0)
     config = ProGANConfig((1, 2), (6, 6, 4), z_dim=4)
-    sampler, judge = ProGAN(config), ProGANDiscriminator(config)
+    sampler, discriminator = ProGAN(config), ProGANDiscriminator(config)
     z, y = torch.randn(4, 4), torch.eye(2).repeat(2, 1)
     small = sampler.draw(z, y, stages=2, alpha=1.0)
     large = sampler.draw(z, y, stages=3, alpha=0.0)
     torch.testing.assert_close(large, F.interpolate(small, scale_factor=2.0))
-    judge.growth = Growth(2, 1.0)
-    (before,) = judge(small, torch.tensor([0, 1, 0, 1]))
-    judge.growth = Growth(3, 0.0)
-    (after,) = judge(large, torch.tensor([0, 1, 0, 1]))
+    discriminator.growth = Growth(2, 1.0)
+    (before,) = discriminator(small, torch.tensor([0, 1, 0, 1]))
+    discriminator.growth = Growth(3, 0.0)
+    (after,) = discriminator(large, torch.tensor([0, 1, 0, 1]))
     torch.testing.assert_close(after, before)
 
 
