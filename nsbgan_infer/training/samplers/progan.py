@@ -54,9 +54,9 @@ class Growth:
 def growth_at(step: int, steps: int, stages: int, share: float) -> Growth:
     """The growth at `step` of `steps`, with `stages` in the end and the last fade over after `share` of the run.
 
-    >>> [growth_at(step, 80, 3, 0.5) for step in (0, 15, 25, 35, 79)]
-    [Growth(stages=1, alpha=1.0), Growth(stages=2, alpha=0.5), Growth(stages=2, alpha=1.0), Growth(stages=3, \
-alpha=0.5), Growth(stages=3, alpha=1.0)]
+    >>> places = [growth_at(step, 80, 3, 0.5) for step in (0, 15, 25, 35, 79)]
+    >>> [(growth.stages, growth.alpha) for growth in places]
+    [(1, 1.0), (2, 0.5), (2, 1.0), (3, 0.5), (3, 1.0)]
     """
     phases = 2 * (stages - 1)  # the first size, then fade, alone, fade, ..., fade
     place = phases * step / (share * steps)

@@ -139,6 +139,15 @@ def test_on_the_way_it_is_a_sampler_of_the_size_reached(bands: None, tmp_path: P
     assert sampler.info.resolution == 4 and len(sampler.stages) == 0
 
 
+def test_the_papers_preset_shows_each_phase_600_000_pictures() -> None:
+    settings: Any = sampler_settings("paper", form="progan", data="-", out=Path("x"))
+    for phase in range(9):
+        for pictures in (600_000 * phase + 16, 600_000 * (phase + 1) - 16):
+            place = growth_at(pictures // settings.batch, settings.loop.steps, 5, settings.growth)
+            assert (place.stages, place.alpha < 1) == (1 + (phase + 1) // 2, phase % 2 == 1)
+    assert settings.loop.steps * settings.batch == 9 * 600_000
+
+
 def test_what_cannot_work_is_refused(bands: None, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one width for each"):
         train_progan(tiny(tmp_path, widths=[4, 4]))
