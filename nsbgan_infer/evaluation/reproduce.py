@@ -54,7 +54,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Line:
-    """One row: the paper's figures and ours by column, cost, and if nothing could be run, what is missing."""
+    """One row: the paper's figures and ours by column, cost, and if nothing could be run, what is missing. `source`: of
+    a system that the paper only compares with, where its figures stand."""
 
     sampler: str
     decoder: str
@@ -65,6 +66,7 @@ class Line:
     multiply_adds: int | None = None
     seconds: float | None = None
     missing: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,11 @@ def reproduce_mse(
     """Table 3: the error of every decoder that can be loaded on given pictures, x4, without an adversary or with."""
     wanted = [row.with_decoder for row in table.rows if row.with_decoder]
     names = [*wanted, *(n for n in all_decoders() if n not in wanted)]
-    lines = [Line(r.sampler, r.decoder, r.resolution, r.figures, missing=r.note) for r in table.rows if r.note]
+    lines = [
+        Line(r.sampler, r.decoder, r.resolution, r.figures, missing=r.note, source=r.source)
+        for r in table.rows
+        if r.note
+    ]
     rows: dict[str, Line] = {}
     decoders: dict[str, Decoder] = {}
     for name in names:
@@ -178,7 +184,7 @@ class _Runner:
 
     def paper_line(self, row: Row) -> Line:
         """A row of the paper, run if its weights are here."""
-        line = Line(row.sampler, row.decoder, row.resolution, row.figures)
+        line = Line(row.sampler, row.decoder, row.resolution, row.figures, source=row.source)
         if not row.preset:
             return replace(line, missing=row.note)
         line = self._cost(line, row.preset, row.with_decoder, paper=True)
@@ -290,7 +296,15 @@ def reproduction_markdown(found: Reproduction) -> str:
     ]
     if waiting:
         parts.append("Missing:\n" + "\n".join(waiting))
+    others = [f"* {_named(line)}: {line.source}." for line in found.lines if line.source]
+    if others:
+        parts.append("As published:\n" + "\n".join(others))
     return "\n\n".join(parts)
+
+
+def _named(line: Line) -> str:
+    """A system by its name, without what it has not."""
+    return line.decoder if line.sampler == "-" else line.sampler
 
 
 def _cells(line: Line, columns: Sequence[str]) -> list[str]:

@@ -131,13 +131,43 @@ def test_a_sampler_from_pictures_to_pictures(run: Run, run_json: JsonRun) -> Non
 def test_the_help_names_what_architectures_say_can_be_trained(run: Run) -> None:
     said = run("train", "decoder", "--help").stdout
     assert {name for name in trained_networks() if not re.search(rf"\b{name}\b", said)} == set()
-    assert (
-        "did you mean subband-w"
-        in run("train", "decoder", "--arch", "subband", "--data", "a", "-o", "r", code=2).stderr
-    )
+    said = run("train", "decoder", "--arch", "subband", "--data", "a", "-o", "r", code=2).stderr
+    assert "did you mean subband-w" in said
 
 
 def test_second_stages_ask_for_their_first(run: Run) -> None:
     for second, first in second_stages().items():
         said = run("train", "decoder", "--arch", second, "--data", "a", "-o", "r", code=2).stderr
         assert f"{second} begins with a trained {first}" in said
+
+
+@pytest.mark.parametrize("form", ["r3gan", "progan"])
+def test_what_other_forms_train_is_an_ordinary_sampler(run: Run, run_json: JsonRun, form: str) -> None:
+    pytest.importorskip("accelerate")
+    for wnid in ("n02099601", "n01440764"):
+        Path("set", wnid).mkdir(parents=True)
+        photo(Path("set", wnid, "0.png"), 128, 128)
+    run("data", "encode", "set", "--out", "low", "--size", "128", "--levels", "1", "--quiet")
+    arguments = ["train", "sampler", "--form", form, "--preset", "tiny", "--data", "low", "--steps", "2"]
+    arguments += [
+        "--out",
+        "runs/x",
+        "--device",
+        "cpu",
+        "--loss",
+        "rpgan",
+        "--set",
+        "batch=2",
+        "--set",
+        "loop.sheet_every=2",
+    ]
+    arguments += ["--set", "r1=[1, 0.1]"]
+    assert run_json(*arguments, "--quiet")["arch"] == form
+    assert Path("runs/x/sheets/step-0000002.png").is_file()
+    settings = json.loads(Path("runs/x/settings.json").read_text())
+    assert (settings["loss"], settings["batch"], settings["r1"]) == ("rpgan", 2, [1.0, 0.1])
+    said = run(*arguments[:-1], "r1=1", "--resume", code=2).stderr
+    assert "r1 in the settings must be a list" in said
+    drawn = ("-c", "207", "--count", "2", "--preset", "embedded", "--decoder", "iwt", "--res", "256")
+    run("generate", "--sampler", "runs/x", *drawn)
+    assert len(list(Path("out").rglob("*.png"))) == 2

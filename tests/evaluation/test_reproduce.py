@@ -14,7 +14,7 @@ from tiny import CLASSES, TinyClassifier, ship_tiny_weights
 from nsbgan_infer.cli.main import cli, exit_code
 from nsbgan_infer.evaluation import cost
 from nsbgan_infer.evaluation.cost import multiply_adds, outline_row, seconds_a_decode, seconds_a_picture
-from nsbgan_infer.evaluation.reproduce import Options, reproduce_table
+from nsbgan_infer.evaluation.reproduce import Options, reproduce_table, reproduction_markdown
 from nsbgan_infer.evaluation.tables import MAX, MIN, TABLES, find_table
 from nsbgan_infer.latents import draw_latents
 
@@ -54,6 +54,11 @@ def test_without_anything_every_row_says_what_it_waits_for(name: str, shipped: P
             if row.preset.startswith("learned"):
                 assert f"--weights {row.preset}=FILE" in line.missing
                 assert f"--weights {row.with_decoder}=FILE" in line.missing
+    if name == "table2":  # what the paper only compares with is quoted with its source
+        text = reproduction_markdown(found)
+        (quoted,) = [line for line in text.splitlines() if line.startswith("| VQVAE-2")]
+        assert "512 TPU-v3 cores" in quoted
+        assert "* VQVAE-2: the paper's abstract" in text and "* VQVAE-2, its own: published only" in text
 
 
 def test_multiply_adds_are_the_known_ones() -> None:
@@ -116,15 +121,21 @@ def test_table3_measures_every_decoder_that_is_here(
     arguments = ("table3", "--no-time", "--out", str(tmp_path / "out"), "-q")
     assert call(*arguments, "--images", str(photos), "--json") == 0
     lines = {line["decoder"]: line for line in json.loads(capsys.readouterr().out)["lines"]}
-    assert set(lines) == {"UNet-P", "UNet-W", "VQVAE-2", "iwt", "bicubic", "lanczos", "subband-w"}
+    assert set(lines) == {"UNet-P", "UNet-W", "VQVAE-2", "SPN", "iwt", "bicubic", "lanczos", "subband-w"}
     for name in ("iwt", "bicubic", "lanczos", "subband-w"):
         assert 0 < float(lines[name]["ours"]["MSE here"]) < 0.2 and lines[name]["n"] == 3
     assert lines["UNet-W"]["paper"] == {"Train MSE": "0.0045", "Valid MSE": "0.0049"}
     assert "--weights unet-w=FILE" in lines["UNet-W"]["missing"]
     assert lines["UNet-W"]["multiply_adds"] == pytest.approx(100.2e9, rel=0.01)
     assert lines["iwt"]["multiply_adds"] < 1e7 < lines["subband-w"]["multiply_adds"]
+    assert lines["VQVAE-2"]["paper"] == {"Train MSE": "0.0047", "Valid MSE": "0.0050"}
+    assert (
+        "table 3" in lines["VQVAE-2"]["source"] and "appendix F" in lines["SPN"]["source"] and not lines["SPN"]["paper"]
+    )
     assert call(*arguments) == 0
-    assert "--images" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "--images" in said and "0.0047" in said
+    assert "* VQVAE-2: the paper's table 3; Razavi et al. 2019" in said and "* SPN: the paper's section 2" in said
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig2", "slicing"])

@@ -24,7 +24,7 @@ from nsbgan_infer.storage.components import (
     save_component,
 )
 
-COVERS = ["samplers.base", "samplers.lean", "samplers.resnets"]
+COVERS = ["samplers.base", "samplers.lean", "samplers.resnets", "samplers.span"]
 
 CLASSES = (5, 207, 999)
 FORMS: dict[str, dict[str, Any]] = {

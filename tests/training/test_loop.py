@@ -22,7 +22,7 @@ from nsbgan_infer.training import clock, optimisers
 from nsbgan_infer.training import loop as loops
 from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, make_accelerator, run_loop, step_generator
 from nsbgan_infer.training.optimisers import make_optimiser, orthogonalised, set_rate
-from nsbgan_infer.training.overrides import apply_overrides, read_overrides
+from nsbgan_infer.training.overrides import apply_overrides, parse_overrides, read_overrides
 from nsbgan_infer.training.run_folder import CHECKPOINT
 from nsbgan_infer.training.schedules import Schedule
 
@@ -243,6 +243,16 @@ def test_overrides_that_cannot_work(tmp_path: Path, text: str, message: str) -> 
         apply_overrides(Outer(), read_overrides(file))
     with pytest.raises(UsageError, match="Cannot read"):
         read_overrides(tmp_path / "absent.toml")
+
+
+def test_single_settings_are_lines_of_such_a_file() -> None:
+    found = parse_overrides(["mode=b", "inner.milestones=[5, 6]", "lr = 2e-4", "out=there/it=is"])
+    assert found == {"mode": "b", "inner": {"milestones": [5, 6]}, "lr": 2e-4, "out": "there/it=is"}
+    for bad in ("lr", "lr=", "=3", "a b=3"):
+        with pytest.raises(UsageError, match="NAME=VALUE"):
+            parse_overrides([bad])
+    with pytest.raises(UsageError, match="given twice"):
+        parse_overrides(["lr=1", "lr=2"])
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])

@@ -11,15 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.errors import UsageError, unknown_name
-from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.samplers.span import normalised
 from nsbgan_infer.storage.components import Component, load_component, save_component
 from nsbgan_infer.training.loop import LoopSettings, autocast, average_gradients, move_towards, step_generator
@@ -27,12 +25,11 @@ from nsbgan_infer.training.samplers.augment import POLICIES, augment
 from nsbgan_infer.training.samplers.losses import LOSSES, LossName, discriminator_loss, generator_loss
 from nsbgan_infer.training.samplers.lowbands import LowBandSet, open_lowbands
 from nsbgan_infer.training.samplers.penalties import differentiable_twice, one_centred, squared_slope
+from nsbgan_infer.training.samplers.sheets import write_classes
 from nsbgan_infer.training.schedules import along_cosine
-from nsbgan_infer.training.sheet import write_sheet
 
 REAL_STREAM, DRAWN_STREAM, AUGMENT_STREAM, COMPARED_STREAM, MIX_STREAM = 11, 12, 13, 14, 15
 # of `step_generator`; + 16 times the process. 13 is also what the generator's own update draws from.
-SHEET_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -113,9 +110,10 @@ class AdversarialSettings:
 
 class AdversarialTask(ABC):
     """A form's `config` is what it draws (a `Span` with `classes` and `z_dim`); `sampler` is trained, `shadow` its
-    running mean, a component, and `judge` the discriminator: pictures and class indices -> a list of logits."""
+    running mean, a component, and `discriminator` maps pictures and class indices to a list of logits."""
 
     config: Any
+    sheet_truncation: ClassVar[float] = 1.0
 
     def __init__(self, settings: AdversarialSettings, accelerator: Any) -> None:
         self.settings, self.accelerator = settings, accelerator
@@ -125,14 +123,14 @@ class AdversarialTask(ABC):
             raise UsageError(f"A batch of {settings.batch} does not divide into {accelerator.num_processes} processes.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.loop.seed)
-            self.sampler, self.shadow, self.judge = self._build()
+            self.sampler, self.shadow, self.discriminator = self._build()
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             self.sampler = nn.SyncBatchNorm.convert_sync_batchnorm(self.sampler)  # type: ignore[no-untyped-call]
-        for part in (self.sampler, self.shadow, self.judge):
+        for part in (self.sampler, self.shadow, self.discriminator):
             part.to(accelerator.device, memory_format=torch.channels_last)
         adam = {"betas": settings.betas, "eps": settings.adam_eps}
         self.g_optimiser = torch.optim.Adam(self.sampler.parameters(), lr=settings.g_lr, **adam)  # type: ignore[arg-type]
-        self.trained = [p for p in self.judge.parameters() if p.requires_grad]
+        self.trained = [p for p in self.discriminator.parameters() if p.requires_grad]
         self.d_optimiser = torch.optim.Adam(self.trained, lr=settings.d_lr, **adam)  # type: ignore[arg-type]
         self.offset = accelerator.process_index * 16
         self.now = 0  # the step, for what goes along the course
@@ -144,7 +142,7 @@ class AdversarialTask(ABC):
 
     @abstractmethod
     def _build(self) -> tuple[Any, Any, Any]:
-        """Sampler, shadow and judge, as they start."""
+        """Sampler, shadow and discriminator, as they start."""
 
     @abstractmethod
     def _sample(self, z: Tensor, weights: Tensor) -> Tensor:
@@ -155,14 +153,19 @@ class AdversarialTask(ABC):
         state: Mapping[str, Tensor] = self.sampler.state_dict()
         return state
 
+    def _shipped(self, step: int) -> Component:
+        """What is saved after `step` steps."""
+        shipped: Component = self.shadow
+        return shipped
+
     def _fitted(self, real: Tensor) -> Tensor:
         """Normalised real pictures as the discriminator is to see them now."""
         return real
 
-    def _judge_both(self, both: Tensor, labels: Tensor) -> list[Tensor]:
+    def _discriminate(self, both: Tensor, labels: Tensor) -> list[Tensor]:
         """Logits of real and, behind them, drawn pictures. In one pass: spectral norm iterates once, and no batch norm
         mixes the two."""
-        logits: list[Tensor] = self.judge(both, labels)
+        logits: list[Tensor] = self.discriminator(both, labels)
         return logits
 
     def _generator_penalty(self) -> Tensor | None:
@@ -175,7 +178,7 @@ class AdversarialTask(ABC):
         self._set_rates(step)
         d_loss = torch.zeros((), device=self.accelerator.device)
         for i in range(settings.d_steps):
-            d_loss = self._judge_update(step * settings.d_steps + i)
+            d_loss = self._discriminator_update(step * settings.d_steps + i)
         g_loss = self._sampler_update(step)
         move_towards(self.shadow.state_dict(), self._plain_state(), self._decay(step))
         return {"d_loss": d_loss, "g_loss": g_loss, **self.logged}
@@ -189,7 +192,7 @@ class AdversarialTask(ABC):
             for group in optimiser.param_groups:
                 group.update(lr=lr * share, betas=(first, second))
 
-    def _judge_update(self, index: int) -> Tensor:
+    def _discriminator_update(self, index: int) -> Tensor:
         settings, device = self.settings, self.accelerator.device
         self._train(self.trained, True)
         self.d_optimiser.zero_grad(set_to_none=True)
@@ -203,9 +206,9 @@ class AdversarialTask(ABC):
                     drawn, drawn_labels = self._draw(at, DRAWN_STREAM, labels)
                 both = torch.cat((real, drawn)).requires_grad_(any(weights))
                 with differentiable_twice(any(weights)):
-                    logits = self._judge_both(self._augmented(both, at), torch.cat((labels, drawn_labels)))
-            pairs = [x.chunk(2) for x in logits]
-            loss = discriminator_loss(settings.loss, [r for r, _ in pairs], [d for _, d in pairs])
+                    logits = self._discriminate(self._augmented(both, at), torch.cat((labels, drawn_labels)))
+            of_real, of_drawn = ([x.chunk(2)[half] for x in logits] for half in (0, 1))
+            loss = discriminator_loss(settings.loss, of_real, of_drawn)
             total += loss.detach() / settings.accumulate
             if any(weights):
                 slopes = squared_slope(logits, both).chunk(2)
@@ -213,26 +216,28 @@ class AdversarialTask(ABC):
                     loss = loss + weight / 2 * slope.mean()
                     self._log(name, slope.detach().mean())
             if settings.loss == "wgan-gp":
-                loss = loss + self._wasserstein_terms(pairs, both.detach(), labels, drawn_labels, at)
+                loss = loss + self._wasserstein_terms(of_real, both.detach(), labels, at)
             self.accelerator.backward(loss / settings.accumulate)
         average_gradients(self.trained, self.accelerator)
         self.d_optimiser.step()
         return total
 
-    def _wasserstein_terms(
-        self, pairs: list[tuple[Tensor, Tensor]], both: Tensor, labels: Tensor, drawn_labels: Tensor, index: int
-    ) -> Tensor:
+    def _wasserstein_terms(self, of_real: list[Tensor], both: Tensor, labels: Tensor, index: int) -> Tensor:
         """lambda times the penalty of WGAN-GP, and the drift (Karras et al. 2018, appendix A.1). A point between two
-        pictures is judged as of the real one's class."""
+        pictures counts as of the real one's class."""
         settings = self.settings
         real, drawn = both.chunk(2)
         mix = torch.rand(len(real), generator=self._random(index, MIX_STREAM))
         with differentiable_twice(True):
             penalty = one_centred(
-                lambda x: self.judge(self._augmented(x, index), labels), real, drawn, mix, target=settings.gp_norm
+                lambda x: self.discriminator(self._augmented(x, index), labels),
+                real,
+                drawn,
+                mix,
+                target=settings.gp_norm,
             )
         self._log("gp", penalty.detach())
-        drift = torch.stack([r.square().mean() for r, _ in pairs]).sum()
+        drift = torch.stack([logits.square().mean() for logits in of_real]).sum()
         return settings.gp * penalty + settings.drift * drift
 
     def _sampler_update(self, step: int) -> Tensor:
@@ -247,9 +252,9 @@ class AdversarialTask(ABC):
                 if LOSSES[settings.loss].relativistic:
                     real, labels = self._real(at, COMPARED_STREAM)
                     with torch.no_grad():
-                        compared = self.judge(self._augmented(real, -1 - at), labels)
+                        compared = self.discriminator(self._augmented(real, -1 - at), labels)
                 drawn, labels = self._draw(at, DRAWN_STREAM + 1, labels)
-                logits = self.judge(self._augmented(drawn, -1 - at), labels)
+                logits = self.discriminator(self._augmented(drawn, -1 - at), labels)
             loss = generator_loss(settings.loss, compared, logits)
             self.accelerator.backward(loss / settings.accumulate)
             total += loss.detach() / settings.accumulate
@@ -313,7 +318,7 @@ class AdversarialTask(ABC):
         """Both networks, both optimisers, the running mean."""
         return {
             "sampler": self.sampler,
-            "judge": self.judge,
+            "discriminator": self.discriminator,
             "shadow": self.shadow,
             "g_optimiser": self.g_optimiser,
             "d_optimiser": self.d_optimiser,
@@ -321,9 +326,9 @@ class AdversarialTask(ABC):
 
     def save(self, folder: Path, step: int, sheet: bool) -> None:
         """The sampler as it would ship now, and a sheet of eight classes."""
-        save_component(self.shadow, folder)
+        save_component(self._shipped(step), folder)
         if sheet:
-            write_classes(load_component(folder), folder, step)
+            write_classes(load_component(folder), folder, step, truncation=self.sheet_truncation)
 
 
 def span_of(settings: AdversarialSettings, data: LowBandSet) -> dict[str, Any]:
@@ -338,23 +343,3 @@ def span_of(settings: AdversarialSettings, data: LowBandSet) -> dict[str, Any]:
         "name": settings.name,
         "licence": settings.licence,
     }
-
-
-@torch.no_grad()
-def write_classes(network: Component, folder: Path, step: int, *, truncation: float = 0.5) -> None:
-    """The sheet of `step`: eight seeds of each of the first eight classes, low bands enlarged to pictures."""
-    sampler: Any = network
-    info = sampler.info
-    classes = info.classes[:SHEET_ROWS]
-    latents = draw_latents(
-        [s for _ in classes for s in range(SHEET_ROWS)],
-        [c for c in classes for _ in range(SHEET_ROWS)],
-        z_dim=info.z_dim,
-        truncation=truncation,
-        mode=info.truncation_mode,
-        truncates=info.truncates,
-    )
-    picture = network(latents)
-    if info.basis == "wavelet":
-        picture = WaveletEncoder(1).enlarge(picture)
-    write_sheet(list(picture.unflatten(0, (len(classes), SHEET_ROWS))), folder, step)

@@ -66,6 +66,7 @@ class SamplerTask(AdversarialTask):
     """A BigGAN as a `loop.Task`: spectral norm while it is trained, plain weights in the running mean."""
 
     settings: SamplerSettings
+    sheet_truncation = 0.5
 
     def _configure(self) -> LearnedConfig:
         return sampler_config(self.settings, self.data)
@@ -76,7 +77,7 @@ class SamplerTask(AdversarialTask):
         shadow = LearnedSampler(self.config).eval().requires_grad_(False)
         shadow.load_state_dict(sampler.state_dict())
         put_spectral_norm(sampler)
-        return sampler, shadow, make_judge(self.settings, self.config)
+        return sampler, shadow, make_discriminator(self.settings, self.config)
 
     def _sample(self, z: Tensor, weights: Tensor) -> Tensor:
         return normalised(self.sampler.draw(z, weights), self.config)
@@ -94,11 +95,14 @@ class SamplerTask(AdversarialTask):
     def step(self, step: int) -> Mapping[str, Tensor | float]:
         """As the base's, with the largest singular values."""
         values = super().step(step)
-        sigmas = {"g_sigma": largest_singular_value(self.sampler), "d_sigma": largest_singular_value(self.judge)}
+        sigmas = {
+            "g_sigma": largest_singular_value(self.sampler),
+            "d_sigma": largest_singular_value(self.discriminator),
+        }
         return {**values, **sigmas}
 
 
-def make_judge(settings: SamplerSettings, config: LearnedConfig) -> nn.Module:
+def make_discriminator(settings: SamplerSettings, config: LearnedConfig) -> nn.Module:
     """The discriminator of `settings`."""
     if settings.discriminator == "projected":
         factor = config.scale / 2 / gain(config)

@@ -1,7 +1,7 @@
 """Discriminators of the samplers: BigGAN and BigGAN-deep (spec 5.1), and the projected one.
 
 (B, 3, R, R) in [-1, 1] (the normalised low band or picture) and class indices (B,) -> a list of logit tensors, one
-a judge: losses are summed over them. Class by projection (Miyato & Koyama 2018). Spectral norm everywhere.
+a head: losses are summed over them. Class by projection (Miyato & Koyama 2018). Spectral norm everywhere.
 """
 
 from __future__ import annotations

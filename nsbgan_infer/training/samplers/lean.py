@@ -32,13 +32,13 @@ from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.training.cuda_graph import Captured
 from nsbgan_infer.training.loop import Ema, LoopSettings, step_generator, train
 from nsbgan_infer.training.optimisers import set_rate
-from nsbgan_infer.training.samplers.adversarial import write_classes
 from nsbgan_infer.training.samplers.codes import fit_prior, kept_codes, turned_to
 from nsbgan_infer.training.samplers.energy import ClassRings, energy_distance
 from nsbgan_infer.training.samplers.looks import KeptLooks, bytes_to_keep, measure
 from nsbgan_infer.training.samplers.losses import discriminator_loss, generator_loss
 from nsbgan_infer.training.samplers.lowbands import LowBandSet, open_lowbands
 from nsbgan_infer.training.samplers.projected import Colours, LiteTrunk, ProjectedHeads, Seen, shown_to_trunk
+from nsbgan_infer.training.samplers.sheets import write_classes
 
 CODES = "codes.pt"  # in the run folder
 STREAM = 21  # of `step_generator`
@@ -422,7 +422,7 @@ class RedrawTask:
         shipped.load_state_dict(self.ema.shadow)
         save_component(shipped, folder)
         if sheet:
-            write_classes(load_component(folder), folder, step)
+            write_classes(load_component(folder), folder, step, truncation=0.5)
 
 
 def make_adam(

@@ -1,6 +1,6 @@
 """Adversarial losses of the samplers, one row each: what the discriminator minimises, and what the generator does.
 
-C(x) is the discriminator's raw output. A discriminator may hold several judges; their logits (B, ...) come as a list,
+C(x) is the discriminator's raw output. A discriminator may hold several heads; their logits (B, ...) come as a list,
 and the losses of all are summed. Means run over the batch, and in the relativistic average over the batches of all
 processes.
 """
@@ -87,7 +87,7 @@ LOSSES: dict[LossName, Loss] = {
 
 
 def discriminator_loss(name: LossName, real: list[Tensor], drawn: list[Tensor]) -> Tensor:
-    """What the discriminator minimises: a scalar. Logits of one judge have one shape for real and drawn pictures."""
+    """What the discriminator minimises: a scalar. Logits of one head have one shape for real and drawn pictures."""
     return torch.stack([LOSSES[name].discriminator(r, d) for r, d in zip(real, drawn, strict=True)]).sum()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -18,9 +17,8 @@ from torch import Tensor, nn
 
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.samplers.progan import SLOPE, ProGAN, ProGANConfig, double, unit
-from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.training.loop import train
-from nsbgan_infer.training.samplers.adversarial import AdversarialSettings, AdversarialTask, span_of, write_classes
+from nsbgan_infer.training.samplers.adversarial import AdversarialSettings, AdversarialTask, span_of
 from nsbgan_infer.training.samplers.equalised import put_equalised_rate
 from nsbgan_infer.training.samplers.lowbands import LowBandSet
 from nsbgan_infer.training.samplers.spectral import plain_state
@@ -56,9 +54,9 @@ class Growth:
 def growth_at(step: int, steps: int, stages: int, share: float) -> Growth:
     """The growth at `step` of `steps`, with `stages` in the end and the last fade over after `share` of the run.
 
-    >>> [growth_at(step, 80, 3, 0.5) for step in (0, 15, 25, 35, 79)]
-    [Growth(stages=1, alpha=1.0), Growth(stages=2, alpha=0.5), Growth(stages=2, alpha=1.0), Growth(stages=3, \
-alpha=0.5), Growth(stages=3, alpha=1.0)]
+    >>> places = [growth_at(step, 80, 3, 0.5) for step in (0, 15, 25, 35, 79)]
+    >>> [(growth.stages, growth.alpha) for growth in places]
+    [(1, 1.0), (2, 0.5), (2, 1.0), (3, 0.5), (3, 1.0)]
     """
     phases = 2 * (stages - 1)  # the first size, then fade, alone, fade, ..., fade
     place = phases * step / (share * steps)
@@ -105,7 +103,7 @@ class ProGANTask(AdversarialTask):
     def step(self, step: int) -> Mapping[str, Tensor | float]:
         """As the base's, at the size of the step."""
         self.growth = self._growth(step)
-        self.judge.growth = self.growth
+        self.discriminator.growth = self.growth
         values = super().step(step)
         return {**values, "side": float(4 << (self.growth.stages - 1)), "alpha": self.growth.alpha}
 
@@ -116,9 +114,9 @@ class ProGANTask(AdversarialTask):
         drawn: Tensor = self.sampler.draw(unit(z), weights, stages=self.growth.stages, alpha=self.growth.alpha)
         return drawn.float()
 
-    def _judge_both(self, both: Tensor, labels: Tensor) -> list[Tensor]:
+    def _discriminate(self, both: Tensor, labels: Tensor) -> list[Tensor]:
         """In two passes: the deviation is that of real or of drawn pictures alone."""
-        halves = [self.judge(x, y)[0] for x, y in zip(both.chunk(2), labels.chunk(2), strict=True)]
+        halves = [self.discriminator(x, y)[0] for x, y in zip(both.chunk(2), labels.chunk(2), strict=True)]
         return [torch.cat(halves)]
 
     def _fitted(self, real: Tensor) -> Tensor:
@@ -132,11 +130,9 @@ class ProGANTask(AdversarialTask):
     def _plain_state(self) -> Mapping[str, Tensor]:
         return plain_state(self.sampler)
 
-    def save(self, folder: Path, step: int, sheet: bool) -> None:
-        """The part that has been grown, as a sampler of its size, and a sheet of eight classes."""
-        save_component(grown_part(self.shadow, self._growth(max(0, step - 1))), folder)
-        if sheet:
-            write_classes(load_component(folder), folder, step, truncation=1.0)
+    def _shipped(self, step: int) -> ProGAN:
+        """The part that has been grown, as a sampler of its size."""
+        return grown_part(self.shadow, self._growth(max(0, step - 1)))
 
 
 def grown_part(sampler: ProGAN, growth: Growth) -> ProGAN:

@@ -24,6 +24,7 @@ from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
 from nsbgan_infer.storage.components import load_component
 from nsbgan_infer.training.run_folder import CHECKPOINT
+from nsbgan_infer.training.samplers.adversarial import REAL_STREAM
 from nsbgan_infer.training.samplers.augment import POLICIES, augment
 from nsbgan_infer.training.samplers.biggan import SamplerSettings, SamplerTask
 from nsbgan_infer.training.samplers.discriminators import ResNetDiscriminator
@@ -40,7 +41,7 @@ from nsbgan_infer.training.samplers.presets import (
     sampler_settings,
 )
 from nsbgan_infer.training.samplers.projected import LiteTrunk, StridedDepthwise
-from nsbgan_infer.training.samplers.r3gan import R3GANSettings
+from nsbgan_infer.training.samplers.r3gan import R3GANSettings, R3GANTask, shrink
 from nsbgan_infer.training.samplers.spectral import (
     largest_singular_value,
     orthogonal_penalty,
@@ -58,6 +59,8 @@ COVERS = [
     "training.samplers.lean",
     "training.samplers.presets",
     "training.samplers.projected",
+    "training.samplers.r3gan",
+    "training.samplers.sheets",
     "training.samplers.spectral",
     "training.samplers.trainers",
     "training.cuda_graph",
@@ -146,15 +149,68 @@ def test_both_networks_and_the_running_mean_move(bands: Path, tmp_path: Path) ->
 
     settings = tiny("biggan-deep", bands, tmp_path, ema=0.5, ema_start=0, d_steps=2, accumulate=2, orthogonal=1e-4)
     task = SamplerTask(settings, make_accelerator("cpu"))
-    before = [[p.detach().clone() for p in m.parameters()] for m in (task.sampler, task.judge, task.shadow)]
+    before = [[p.detach().clone() for p in m.parameters()] for m in (task.sampler, task.discriminator, task.shadow)]
     values = task.step(0)
     assert float(values["orthogonal"]) > 0 and float(values["d_sigma"]) > 0
-    for old, module in zip(before, (task.sampler, task.judge, task.shadow), strict=True):
+    for old, module in zip(before, (task.sampler, task.discriminator, task.shadow), strict=True):
         moved = [not torch.equal(a, b) for a, b in zip(old, module.parameters(), strict=True)]
         assert sum(moved) > 0.8 * len(moved)
     for key, value in plain_state(task.sampler).items():
         if "running_mean" in key:
             assert not torch.equal(task.shadow.state_dict()[key], value)  # half of the way
+
+
+@pytest.mark.parametrize("form", ["biggan", "biggan-deep", "r3gan"])
+def test_relativistic_losses_and_penalties_train_every_form(form: str, bands: Path, tmp_path: Path) -> None:
+    given = {"loss": "ragan-ls", "r1": [2.0, 1.0], "r2": [0.0, 0.5], "d_steps": 2, "accumulate": 2, "lr_left": 0.5}
+    task = task_of(form, bands, tmp_path, **given, betas=[0.0, 0.9], beta2_last=0.99, ema_half_life=100.0)
+    first = task.step(0)
+    assert float(first["r1"]) > 0 and float(first["r2"]) > 0  # both are computed where one has a weight
+    last = task.step(4)  # the end of the course
+    assert all(math.isfinite(float(v)) for v in last.values())
+    for optimiser, lr in ((task.g_optimiser, task.settings.g_lr), (task.d_optimiser, task.settings.d_lr)):
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(lr / 2)
+        assert optimiser.param_groups[0]["betas"] == pytest.approx((0.0, 0.99))
+    assert [task.settings.at(task.settings.r1, step) for step in (0, 2, 4, 9)] == pytest.approx([2, 1.5, 1, 1])
+    assert task._decay(0) == 0.0 and task._decay(4) == pytest.approx(
+        0.5 ** (task.settings.batch * task.settings.accumulate / 100)
+    )
+
+
+def task_of(form: str, bands: Path, out: Path, **overrides: Any) -> Any:
+    from nsbgan_infer.training.loop import make_accelerator
+
+    task = R3GANTask if form == "r3gan" else SamplerTask
+    return task(tiny(form, bands, out, **overrides), make_accelerator("cpu"))
+
+
+def test_a_penalty_moves_the_discriminator_by_its_gradient(bands: Path, tmp_path: Path) -> None:
+    """With the loss taken away, one update is Adam's step down the slope of g/2 of the mean of |grad C|^2."""
+    task = task_of("r3gan", bands, tmp_path, r1=[3.0, 3.0], r2=[0.0, 0.0], augment=[], loop={"steps": 4})
+    real, labels = task._real(0, REAL_STREAM)
+    real.requires_grad_()
+    (logits,) = task.discriminator(real, labels)
+    (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    wanted = torch.autograd.grad(3 / 2 * slope.square().sum((1, 2, 3)).mean(), task.discriminator.last.weight)[0]
+    none = torch.zeros((), requires_grad=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nsbgan_infer.training.samplers.adversarial.discriminator_loss", lambda *_: none * 0)
+        task._discriminator_update(0)
+    torch.testing.assert_close(task.discriminator.last.weight.grad, wanted, atol=1e-7, rtol=1e-4)
+
+
+def test_real_and_drawn_of_a_relativistic_pair_share_their_class(bands: Path, tmp_path: Path) -> None:
+    task = task_of("r3gan", bands, tmp_path)
+    labels = torch.tensor([1, 0, 1, 1])
+    assert torch.equal(task._draw(0, 12, labels)[1], labels)
+
+
+def test_augmentation_can_leave_pictures_alone() -> None:
+    x = torch.rand(64, 3, 8, 8)
+    half = augment(x, ("color",), torch.Generator().manual_seed(0), share=0.5)
+    changed = (half != x).flatten(1).any(1)
+    assert 20 < int(changed.sum()) < 44
+    assert torch.equal(augment(x, ("color",), torch.Generator().manual_seed(0), share=0.0), x)
 
 
 def test_the_projected_discriminator_and_augmentation_are_options(bands: Path, tmp_path: Path) -> None:
@@ -172,12 +228,12 @@ def test_the_pixel_basis_uses_the_decoders_encoder(tmp_path: Path) -> None:
 def test_divergence_stops_the_run_and_keeps_the_last_good_state(
     bands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = SamplerTask._judge_update
+    real = SamplerTask._discriminator_update
 
     def bursts(task: SamplerTask, index: int) -> Tensor:
         return real(task, index) * (float("nan") if index == 3 else 1)
 
-    monkeypatch.setattr(SamplerTask, "_judge_update", bursts)
+    monkeypatch.setattr(SamplerTask, "_discriminator_update", bursts)
     with pytest.raises(NonFiniteError, match="d_loss"):
         train(tiny("biggan", bands, tmp_path))
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2
@@ -194,6 +250,16 @@ def test_what_cannot_work_is_refused_before_step_0(bands: Path, tmp_path: Path) 
         tiny("biggan", bands, out, augment=["translatoin"])
     with pytest.raises(UsageError, match="groups"):
         tiny("lean", bands, out, batch=5)
+    with pytest.raises(UsageError, match="one of hinge, rpgan"):
+        tiny("biggan", bands, out, loss="rgan")
+    with pytest.raises(UsageError, match="r1, r2"):
+        tiny("r3gan", bands, out, r1=[-1, 0])
+    with pytest.raises(UsageError, match="leave out --loss"):
+        sampler_settings("tiny", form="lean", data="-", out=out, loss="rpgan")
+    with pytest.raises(UsageError, match="one width for each"):
+        train(tiny("r3gan", bands, out, widths=[8, 8]))
+    with pytest.raises(UsageError, match="multiple of group"):
+        train(tiny("r3gan", bands, out, group=5))
     with pytest.raises(UsageError, match="accumulate"):
         tiny("biggan", bands, out, acumulate=2)
     encode_lowbands(shapes(4), tmp_path / "small", WaveletEncoder(1), size=64)
@@ -300,10 +366,17 @@ def test_translation_moves_and_cutout_cuts() -> None:
 
 def test_the_discriminator_uses_the_class() -> None:
     torch.manual_seed(0)
-    judge = ResNetDiscriminator(3, 4, deep=False).eval()
+    discriminator = ResNetDiscriminator(3, 4, deep=False).eval()
     x = torch.randn(1, 3, 64, 64).repeat(2, 1, 1, 1)
-    a, b = judge(x, torch.tensor([0, 2]))[0].tolist()
+    a, b = discriminator(x, torch.tensor([0, 2]))[0].tolist()
     assert a != b
+
+
+def test_shrinking_is_the_filter_with_zeros_beyond_the_border() -> None:
+    x = torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64) / 8
+    kernel = torch.outer(taps, taps).expand(3, 1, 4, 4)
+    torch.testing.assert_close(shrink(x), F.conv2d(x, kernel, stride=2, padding=1, groups=3))
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -320,6 +393,10 @@ def test_the_fast_backward_pass_is_that_of_the_convolution(kernel: int) -> None:
     (fast * push).sum().backward()
     (slow * push).sum().backward()
     torch.testing.assert_close(x.grad, y.grad, atol=1e-5, rtol=1e-5)
+    small = torch.randn(1, 4, 6, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(  # gradient penalties ask for it
+        lambda x: StridedDepthwise.apply(x, weight.double(), bias.double()).square(), small
+    )
 
 
 def test_the_trunk_is_efficientnet_lite0() -> None:
@@ -372,10 +449,10 @@ from nsbgan_infer.training.samplers.biggan import SamplerTask
 from nsbgan_infer.training.samplers.presets import sampler_settings
 bands, out = sys.argv[1:]
 settings = sampler_settings("tiny", form="biggan", data=bands, out=Path(out),
-    overrides={"channels": 4, "batch": 4, "loop": {"device": "cpu"}})
+    overrides={"channels": 4, "batch": 4, "loss": "ragan-hinge", "r1": [1, 0.1], "loop": {"device": "cpu"}})
 task = SamplerTask(settings, make_accelerator("cpu"))
 values = [float(task.step(i)["d_loss"]) for i in range(2)]
-weights = torch.cat([p.detach().flatten() for m in (task.sampler, task.judge) for p in m.parameters()])
+weights = torch.cat([p.detach().flatten() for m in (task.sampler, task.discriminator) for p in m.parameters()])
 torch.save({"loss": values, "weights": weights}, Path(out) / (os.environ["RANK"] + ".pt"))
 """
 

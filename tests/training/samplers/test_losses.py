@@ -40,14 +40,14 @@ def slow(name: str, real: list[float], drawn: list[float]) -> tuple[float, float
         pairs = list(zip(real, drawn, strict=True))
         return mean([f(r - d) for r, d in pairs]), mean([f(d - r) for r, d in pairs])
     if name == "lsgan":
-        judge = 0.5 * mean([(r - 1) ** 2 for r in real]) + 0.5 * mean([d**2 for d in drawn])
-        return judge, 0.5 * mean([(d - 1) ** 2 for d in drawn])
+        discriminator = 0.5 * mean([(r - 1) ** 2 for r in real]) + 0.5 * mean([d**2 for d in drawn])
+        return discriminator, 0.5 * mean([(d - 1) ** 2 for d in drawn])
     if name == "wgan-gp":
         return mean(drawn) - mean(real), -mean(drawn)
     f = F[name.removeprefix("ragan-")]
     of_real, of_drawn = mean(real), mean(drawn)
-    judge = mean([f(r - of_drawn) for r in real]) + mean([f(-(d - of_real)) for d in drawn])
-    return judge, mean([f(d - of_real) for d in drawn]) + mean([f(-(r - of_drawn)) for r in real])
+    discriminator = mean([f(r - of_drawn) for r in real]) + mean([f(-(d - of_real)) for d in drawn])
+    return discriminator, mean([f(d - of_real) for d in drawn]) + mean([f(-(r - of_drawn)) for r in real])
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -61,7 +61,7 @@ def test_every_loss_is_its_formula(name: LossName, logits: list[tuple[float, flo
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_judges_are_summed_and_pull_apart(name: LossName) -> None:
+def test_heads_are_summed_and_pull_apart(name: LossName) -> None:
     torch.manual_seed(0)
     real, drawn = ((0.25 + 0.5 * torch.rand(5, 2)).requires_grad_() for _ in range(2))  # between all targets
     one, two = (discriminator_loss(name, [x], [y]) for x, y in ((real[:, 0], drawn[:, 0]), (real[:, 1], drawn[:, 1])))

@@ -25,36 +25,36 @@ def test_the_slope_of_a_quadratic_is_that_of_the_formula() -> None:
     torch.testing.assert_close(slope, 2 * a.detach() * length.mean())
 
 
-def test_of_several_judges_the_sum_counts_each_by_its_mean() -> None:
+def test_of_several_heads_the_sum_counts_each_by_its_mean() -> None:
     x = torch.ones(2, 1, 2, 2, requires_grad=True)
     logits = [3 * x.flatten(1).sum(1), (x * 8).squeeze(1)]  # (B,) and (B, 2, 2)
     torch.testing.assert_close(score(logits), torch.tensor([20.0, 20.0]))
     torch.testing.assert_close(squared_slope(logits, x).detach(), torch.tensor([100.0, 100.0]))  # 4 * (3 + 8/4)^2
 
 
-def judges() -> dict[str, nn.Module]:
+def discriminators() -> dict[str, nn.Module]:
     torch.manual_seed(0)
     r3gan = R3GANDiscriminator(R3GANConfig((8,) * 5, (16,) * 5, (2,) * 5, (1,) * 5, num_classes=3, classes=(1, 2, 3)))
     for parameter in r3gan.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     found = {"r3gan": r3gan, **{f"deep={d}": ResNetDiscriminator(3, 4, deep=d, depth=1) for d in (False, True)}}
-    for judge in found.values():
-        for name, parameter in judge.named_parameters():
+    for discriminator in found.values():
+        for name, parameter in discriminator.named_parameters():
             if name.endswith("gamma"):
                 parameter.data.fill_(0.7)  # attention takes part
-    return {name: judge.double().eval() for name, judge in found.items()}
+    return {name: discriminator.double().eval() for name, discriminator in found.items()}
 
 
 @pytest.mark.parametrize("name", ["r3gan", "deep=False", "deep=True"])
 def test_penalties_of_the_discriminators_agree_with_finite_differences(name: str) -> None:
-    judge = judges()[name]
+    discriminator = discriminators()[name]
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
     labels = torch.tensor([0, 2])
-    weight = next(p for p in judge.parameters() if p.dim() == 4)
+    weight = next(p for p in discriminator.parameters() if p.dim() == 4)
 
     def penalty() -> Tensor:
         with differentiable_twice(True):
-            return squared_slope(judge(x, labels), x).mean()
+            return squared_slope(discriminator(x, labels), x).mean()
 
     (slope,) = torch.autograd.grad(penalty(), weight)
     way = torch.randn(weight.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -84,9 +84,9 @@ class Toy:
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        self.added, self.judged = self._network(2, 2), self._network(6, 1)
+        self.added, self.network = self._network(2, 2), self._network(6, 1)
         self.g_optimiser = torch.optim.SGD(self.added.parameters(), 0.2)
-        self.d_optimiser = torch.optim.Adam(self.judged.parameters(), 5e-3, (0.0, 0.99))
+        self.d_optimiser = torch.optim.Adam(self.network.parameters(), 5e-3, (0.0, 0.99))
 
     @staticmethod
     def _network(inputs: int, outputs: int) -> nn.Sequential:
@@ -98,9 +98,9 @@ class Toy:
         drawn: Tensor = z + self.added(z)
         return drawn
 
-    def judge(self, x: Tensor) -> Tensor:
+    def discriminator(self, x: Tensor) -> Tensor:
         waves = 2 * torch.pi * x
-        logits: Tensor = self.judged(torch.cat((x, waves.sin(), waves.cos()), 1)).squeeze(1)
+        logits: Tensor = self.network(torch.cat((x, waves.sin(), waves.cos()), 1)).squeeze(1)
         return logits
 
     def train(self, weight: float, *, steps: int = 100, batch: int = 256) -> Toy:
@@ -108,7 +108,7 @@ class Toy:
             for _ in range(2):
                 real = GRID[torch.randint(25, (batch,))] + 0.05 * torch.randn(batch, 2)
                 both = torch.cat((real, self.draw(batch).detach())).requires_grad_()
-                logits = self.judge(both)
+                logits = self.discriminator(both)
                 value = discriminator_loss("rpgan", *([half] for half in logits.chunk(2)))
                 if weight:
                     r1, r2 = squared_slope([logits], both).chunk(2)
@@ -116,7 +116,7 @@ class Toy:
                 self.d_optimiser.zero_grad()
                 value.backward()
                 self.d_optimiser.step()
-            logits = self.judge(torch.cat((real, self.draw(batch))))
+            logits = self.discriminator(torch.cat((real, self.draw(batch))))
             self.g_optimiser.zero_grad()
             generator_loss("rpgan", *([half] for half in logits.chunk(2))).backward()
             self.g_optimiser.step()

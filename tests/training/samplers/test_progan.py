@@ -71,15 +71,15 @@ def test_networks_are_continuous_where_a_stage_begins() -> None:
     """At alpha 0 both networks do what they did at the smaller size."""
     torch.manual_seed(0)
     config = ProGANConfig((1, 2), (6, 6, 4), z_dim=4)
-    sampler, judge = ProGAN(config), ProGANDiscriminator(config)
+    sampler, discriminator = ProGAN(config), ProGANDiscriminator(config)
     z, y = torch.randn(4, 4), torch.eye(2).repeat(2, 1)
     small = sampler.draw(z, y, stages=2, alpha=1.0)
     large = sampler.draw(z, y, stages=3, alpha=0.0)
     torch.testing.assert_close(large, F.interpolate(small, scale_factor=2.0))
-    judge.growth = Growth(2, 1.0)
-    (before,) = judge(small, torch.tensor([0, 1, 0, 1]))
-    judge.growth = Growth(3, 0.0)
-    (after,) = judge(large, torch.tensor([0, 1, 0, 1]))
+    discriminator.growth = Growth(2, 1.0)
+    (before,) = discriminator(small, torch.tensor([0, 1, 0, 1]))
+    discriminator.growth = Growth(3, 0.0)
+    (after,) = discriminator(large, torch.tensor([0, 1, 0, 1]))
     torch.testing.assert_close(after, before)
 
 
@@ -137,6 +137,15 @@ def test_a_run_that_is_cut_inside_a_fade_goes_on_to_the_same_numbers(bands: None
 def test_on_the_way_it_is_a_sampler_of_the_size_reached(bands: None, tmp_path: Path) -> None:
     sampler = train_progan(tiny(tmp_path, loop={"stop_after": 2}))
     assert sampler.info.resolution == 4 and len(sampler.stages) == 0
+
+
+def test_the_papers_preset_shows_each_phase_600_000_pictures() -> None:
+    settings: Any = sampler_settings("paper", form="progan", data="-", out=Path("x"))
+    for phase in range(9):
+        for pictures in (600_000 * phase + 16, 600_000 * (phase + 1) - 16):
+            place = growth_at(pictures // settings.batch, settings.loop.steps, 5, settings.growth)
+            assert (place.stages, place.alpha < 1) == (1 + (phase + 1) // 2, phase % 2 == 1)
+    assert settings.loop.steps * settings.batch == 9 * 600_000
 
 
 def test_what_cannot_work_is_refused(bands: None, tmp_path: Path) -> None:
