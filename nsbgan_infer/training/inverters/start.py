@@ -20,8 +20,9 @@ CLASS_GAIN = 4.0  # a class is as large an input as the brightness of a whole pi
 @torch.no_grad()
 def start_linear(network: ConvInverter, sample: Tensor, y: Tensor, vector: Tensor) -> None:
     """`solve_linear`, what the convolutions add beginning at 0."""
-    network.last.weight.zero_()
-    network.last.bias.zero_()
+    if network.config.hidden:
+        network.last.weight.zero_()
+        network.last.bias.zero_()
     solve_linear(network, sample, y, vector)
 
 
