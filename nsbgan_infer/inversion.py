@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -272,7 +272,7 @@ class _Search:
 
 def feature_distance(made: Seen, wanted: Seen) -> Tensor:
     """A sum of relative distances: of four taps, L1, and of the pooled features, Euclidean."""
-    total = (made.pooled - wanted.pooled).norm() / wanted.pooled.norm().clamp(min=1e-6)
+    total: Tensor = (made.pooled - wanted.pooled).norm() / wanted.pooled.norm().clamp(min=1e-6)
     for a, b, weight in zip(made.taps, wanted.taps, TAP_WEIGHTS, strict=True):
         total = total + weight * (a - b).abs().mean() / b.abs().mean().clamp(min=1e-6)
     return total
@@ -357,8 +357,9 @@ def find_inverter(pipeline: NsbPipeline, given: Inverter | str | None) -> Invert
             f"The inverter {about.name} was trained for {about.sampler} (weights {about.weights[:12] or 'unknown'}), "
             f"not for {info.name} (weights {(weights or 'unknown')[:12]}): train one with `nsbgan train inverter`."
         )
-    module: Any = found
-    return module.to(pipeline.device) if isinstance(module, torch.nn.Module) else found  # type: ignore[no-any-return]
+    if isinstance(found, torch.nn.Module):
+        found.to(pipeline.device)
+    return found
 
 
 def blank_latents(pipeline: NsbPipeline, class_id: int | None, seed: int) -> Latents:

@@ -54,6 +54,9 @@ def ridge(x: Tensor, target: Tensor, penalty: float) -> Tensor:
     Solved for a weight of each pair or of each input, whichever are fewer.
     """
     held = len(x) * penalty * x.square().mean() * torch.eye(min(x.shape), dtype=x.dtype)
+    found: Tensor
     if len(x) < x.shape[1]:
-        return x.t() @ torch.linalg.solve(x @ x.t() + held, target)
-    return torch.linalg.solve(x.t() @ x + held, x.t() @ target)
+        found = x.t() @ torch.linalg.solve(x @ x.t() + held, target)
+    else:
+        found = torch.linalg.solve(x.t() @ x + held, x.t() @ target)
+    return found
