@@ -19,16 +19,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nsbgan_infer.bulk.plan import Plan
     from nsbgan_infer.bulk.run import run
-    from nsbgan_infer.calls import Drawing, Output, Request
     from nsbgan_infer.classes import find_class, list_classes, parse_classes
     from nsbgan_infer.decoders.base import Decoder, DecoderInfo
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
     from nsbgan_infer.images import Recipe, grid, save_image
     from nsbgan_infer.inversion import invert
-    from nsbgan_infer.joints import Stage
     from nsbgan_infer.latents import Latents, draw_latents, vary, walk
-    from nsbgan_infer.latents_file import load_latents, save_latents
+    from nsbgan_infer.latents.file import load_latents, save_latents
     from nsbgan_infer.outputs.inspect import inspect
     from nsbgan_infer.outputs.regenerate import from_recipe, regenerate
     from nsbgan_infer.outputs.writer import ImageWriter
@@ -39,9 +37,11 @@ if TYPE_CHECKING:
     from nsbgan_infer.registry import load_classifier, load_decoder, load_inverter, load_sampler
     from nsbgan_infer.rejection import Rule, draw_accepted
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
+    from nsbgan_infer.steps.calls import Drawing, Output, Request
+    from nsbgan_infer.steps.joints import Stage
+    from nsbgan_infer.steps.wrapping import as_decoder, as_sampler
     from nsbgan_infer.storage.architectures import Component
     from nsbgan_infer.storage.components import load_component, save_component
-    from nsbgan_infer.wrapping import as_decoder, as_sampler
 
 __version__ = "0.1.0"
 
@@ -49,23 +49,23 @@ _HOME = {
     "Component": "storage.architectures",
     "Decoder": "decoders.base",
     "DecoderInfo": "decoders.base",
-    "Drawing": "calls",
+    "Drawing": "steps.calls",
     "ImageWriter": "outputs.writer",
     "Latents": "latents",
     "NsbError": "errors",
     "NsbPipeline": "pipeline",
-    "Output": "calls",
+    "Output": "steps.calls",
     "PixelEncoder": "encoders",
     "Plan": "bulk.plan",
     "Recipe": "images",
-    "Request": "calls",
+    "Request": "steps.calls",
     "Rule": "rejection",
     "Sampler": "samplers.base",
     "SamplerInfo": "samplers.base",
-    "Stage": "joints",
+    "Stage": "steps.joints",
     "WaveletEncoder": "encoders",
-    "as_decoder": "wrapping",
-    "as_sampler": "wrapping",
+    "as_decoder": "steps.wrapping",
+    "as_sampler": "steps.wrapping",
     "draw_accepted": "rejection",
     "draw_latents": "latents",
     "enlarge": "photos",
@@ -80,7 +80,7 @@ _HOME = {
     "load_component": "storage.components",
     "load_decoder": "registry",
     "load_inverter": "registry",
-    "load_latents": "latents_file",
+    "load_latents": "latents.file",
     "load_sampler": "registry",
     "open_photo": "photos",
     "parse_classes": "classes",
@@ -89,7 +89,7 @@ _HOME = {
     "run": "bulk.run",
     "save_component": "storage.components",
     "save_image": "images",
-    "save_latents": "latents_file",
+    "save_latents": "latents.file",
     "vary": "latents",
     "walk": "latents",
 }

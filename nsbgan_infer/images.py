@@ -40,7 +40,7 @@ class Recipe:
     `preset` is a registry name; `sampler` and `decoders` are names and `weights` maps them to the SHA-256 of their
     weights; `class_id` is None for an unconditional sampler; `attempt` counts the draws of rejection sampling
     (0: the first); `versions` holds nsbgan_infer and torch; `labels` says whether the class is one of ImageNet's or has
-    only a number. `latents` are those that were given instead of drawn from class and seed (`latents_file.read_table`).
+    only a number. `latents` are those that were given instead of drawn from class and seed (`latents.file.read_table`).
     """
 
     preset: str

@@ -28,7 +28,7 @@ from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
 from nsbgan_infer.images import to_uint8
 from nsbgan_infer.inverters.base import Inverter
 from nsbgan_infer.latents import Latents, draw_latents
-from nsbgan_infer.latents_file import Origin
+from nsbgan_infer.latents.file import Origin
 from nsbgan_infer.photos.reading import Photo, open_photo, to_srgb
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.registry import inverter_for, load_classifier, load_inverter
@@ -66,7 +66,7 @@ class Inversion:
     """A photo's latents, and how near they come."""
 
     latents: Latents
-    """Of one image; `pipeline(latents=...)` draws it, `latents_file.save_latents` keeps it."""
+    """Of one image; `pipeline(latents=...)` draws it, `latents.file.save_latents` keeps it."""
     origin: Origin
     class_id: int | None
     certainty: float | None

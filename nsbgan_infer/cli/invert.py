@@ -77,7 +77,7 @@ def command(
     ref = "embedded" if not (choice.preset or choice.pipeline) else ""
     ref = choose(choice, console, fetch=True)[0] if not ref else _embedded(choice)
     from nsbgan_infer.inversion import STEPS, invert
-    from nsbgan_infer.latents_file import save_latents
+    from nsbgan_infer.latents.file import save_latents
 
     pipeline = load(ref, choice, Machine(device, "fp32", 1, "eager"), console)
     asked = STEPS if steps is None else steps

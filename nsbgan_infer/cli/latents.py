@@ -18,7 +18,7 @@ from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
     from nsbgan_infer.latents import Latents
-    from nsbgan_infer.latents_file import Origin
+    from nsbgan_infer.latents.file import Origin
     from nsbgan_infer.pipeline import NsbPipeline
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -79,7 +79,7 @@ def check_given(given: Given, images: Images, rejection: Rejection, bulk: Bulk) 
 
 def draw_given(given: Given, choice: Choice, images: Images, files: Files, machine: Machine, console: Console) -> None:
     """Load the file and its pipeline, draw, write, and report."""
-    from nsbgan_infer.latents_file import load_latents
+    from nsbgan_infer.latents.file import load_latents
     from nsbgan_infer.storage.files import writable_folder
 
     assert given.file is not None
@@ -100,7 +100,7 @@ def draw_given(given: Given, choice: Choice, images: Images, files: Files, machi
 
 def check_fit(pipeline: NsbPipeline, origin: Origin, file: Path) -> None:
     """Raise CheckpointError unless latents of `origin` are for the pipeline's sampler."""
-    from nsbgan_infer.latents_file import check_origin
+    from nsbgan_infer.latents.file import check_origin
     from nsbgan_infer.storage.components import weights_sha256
 
     sampler = pipeline.sampler

@@ -10,7 +10,7 @@ from nsbgan_infer.devices import DTYPES, pick_device
 from nsbgan_infer.engines import pick_engine, with_engine
 from nsbgan_infer.errors import CheckpointError, UsageError, WrongTypeError
 from nsbgan_infer.images import Recipe, read_recipe
-from nsbgan_infer.latents_file import read_table
+from nsbgan_infer.latents.file import read_table
 from nsbgan_infer.pipeline import Drawing, NsbPipeline, requests_of
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import entries

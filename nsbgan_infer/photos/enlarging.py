@@ -25,12 +25,12 @@ from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.decoders.tiling import SMALLEST
 from nsbgan_infer.engines.graph import Engined
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.joints import check_part
 from nsbgan_infer.photos.alpha import spread_colours
 from nsbgan_infer.photos.reading import Photo, open_photo
 from nsbgan_infer.photos.resizing import Wish, resize, spread_hidden
 from nsbgan_infer.reductions import Anchor
 from nsbgan_infer.registry import load_decoder
+from nsbgan_infer.steps.joints import check_part
 from nsbgan_infer.storage.shipped import default_upscaler
 
 WINDOW = 224  # the longest side of a window, in pixels of the photo: 384 is a tenth faster and takes 200 MiB more

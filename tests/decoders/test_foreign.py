@@ -75,7 +75,7 @@ def fresh(name: str) -> torch.nn.Module:
         "plksr": lambda: PLKSR(dim=16, n_blocks=2, upscaling_factor=2),
         "safmn": lambda: SAFMN(dim=16, n_blocks=2, upscaling_factor=4),
         "span": lambda: SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=4),
-        "swinir": lambda: SwinIR(upscale=4, img_size=64, upsampler="pixelshuffledirect", **swin),  # type: ignore[arg-type]
+        "swinir": lambda: SwinIR(upscale=4, img_size=64, upsampler="pixelshuffledirect", **swin),
     }
     return makers[name]()
 

@@ -16,7 +16,7 @@ from tiny import tiny_pipeline
 
 from nsbgan_infer import Latents, Recipe, regenerate, walk
 from nsbgan_infer.errors import CheckpointError, ImageFileError, UsageError
-from nsbgan_infer.latents_file import Origin, check_origin, latents_table, load_latents, read_table, save_latents
+from nsbgan_infer.latents.file import Origin, check_origin, latents_table, load_latents, read_table, save_latents
 from nsbgan_infer.pipeline import Request
 
 
