@@ -312,7 +312,8 @@ def test_ctrl_c_leaves_nothing_half_done(run: Run, monkeypatch: pytest.MonkeyPat
         return whole(*arguments)
 
     monkeypatch.setattr(enlarging, "_decode", stop)
-    run("upscale", "a.png", "--out", "b.png", "--tile", "8", *IWT, code=130)
+    said = run("upscale", "a.png", "--out", "b.png", "--tile", "8", *IWT, code=130).stderr
+    assert "Stopped: 0 of 1 photos are enlarged, in b.png." in said
     assert calls == 3 and names(".") == ["a.png"]
 
 
