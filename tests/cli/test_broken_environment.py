@@ -54,6 +54,7 @@ LIGHT = {
     "push": [["push", "decoder", "owner/name", "--dry-run"]],
     "serve": [["serve", "--port", "18999"], ["serve", "--preset", "nothing"]],
     "demo": [["demo", "--port", "18999"]],
+    "invert": [["invert", "absent.png"]],
     "bench": [["bench", "--preset", "nothing"]],  # minutes, and nothing that the others don't do
 }
 HEAVY = {
@@ -170,6 +171,7 @@ def walk(commands: dict[str, list[list[str]]], *, charset: str = "utf-8") -> lis
     """Run them all; those that ended in something else than success or one sentence."""
     wrong = []
     for arguments in [line for lines in commands.values() for line in lines]:
+        print(" ".join(arguments), flush=True)  # where a walk ends that the system ends
         result = CliRunner(charset=charset).invoke(cli, arguments, prog_name="nsbgan")
         said = result.stderr
         errors = [line for line in said.splitlines() if line.startswith("nsbgan: error:")]
