@@ -29,6 +29,8 @@ class Load:
     served: int = 0
     refused: int = 0
     """Answers 429, all with Retry-After."""
+    late: int = 0
+    """Served after the time, out of the queue."""
     other: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     """Seconds of the served ones."""
@@ -53,11 +55,9 @@ async def offer(port: int, rate: float, seconds: float, *, classes: tuple[int, .
             noted = now
         number += 1
         await asyncio.sleep(max(0.0, number / rate - (time.perf_counter() - begun)))
-    in_time = load.served
-    load.seconds = time.perf_counter() - begun
+    load.seconds, load.served = time.perf_counter() - begun, len(load.latencies)  # what comes later is not counted
     await asyncio.gather(*waiting)
-    del load.latencies[in_time:]
-    load.served = in_time  # within the time: what the queue held at the end is not counted
+    load.late = len(load.latencies) - load.served
     return load
 
 
@@ -78,7 +78,6 @@ async def _ask(port: int, load: Load, class_id: int, seed: int) -> None:
         return
     status = answer[9:12].decode()
     if status == "200":
-        load.served += 1
         load.latencies.append(time.perf_counter() - begun)
     elif status == "429" and b"retry-after" in answer[:1000].lower():
         load.refused += 1
@@ -91,21 +90,31 @@ def _memory(pid: int) -> int:
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
-def bare_rate(preset: str, pictures: int, batch: int) -> float:
-    """Pictures a second of the pipeline alone, as PNG files, in a process of its own."""
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def bare_rate(preset: str, pictures: int, batch: int) -> tuple[float, float]:
+    """Pictures a second, and a second of processor time, of the pipeline alone, as PNG files, in a process of its own.
+
+    Where others use the machine too, the second number is the one to compare.
+    """
     code = (
         "import sys, time; from nsbgan_infer.serving.making import Maker, GenerateTask\n"
         "from nsbgan_infer.pipeline import Drawing\n"
         "preset, n, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]); maker = Maker()\n"
         "pipeline = maker.pipeline(preset); ids = pipeline.sampler.info.classes; d = pipeline.settle(Drawing())\n"
         "work = lambda k: maker([GenerateTask(preset, ids[(k + i) % len(ids)], k, d) for i in range(batch)])\n"
-        "work(0); t = time.perf_counter(); [work(k) for k in range(0, n, batch)]\n"
-        "print(-(-n // batch) * batch / (time.perf_counter() - t))\n"
+        "work(0); t, c = time.perf_counter(), time.process_time(); [work(k) for k in range(0, n, batch)]\n"
+        "n = -(-n // batch) * batch; print(n / (time.perf_counter() - t), n / (time.process_time() - c))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, preset, str(pictures), str(batch)], capture_output=True, check=True
     )
-    return float(done.stdout)
+    rate, by_cpu = map(float, done.stdout.split())
+    return rate, by_cpu
 
 
 @contextmanager
@@ -132,15 +141,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--times", type=float, default=4)
     given = parser.parse_args()
-    pictures = 4 * given.batch
+    pictures = 2 * given.batch
     rates = [bare_rate(given.preset, pictures, given.batch)]
     with served(given.preset, given.batch) as (port, pid):
         asyncio.run(offer(port, 0.5, 2, classes=(207,)))  # the first picture warms up
-        load = asyncio.run(offer(port, given.times * rates[0], given.seconds, classes=(207, 217, 497), pid=pid))
+        before = cpu_seconds(pid)
+        load = asyncio.run(offer(port, given.times * rates[0][0], given.seconds, classes=(207, 217, 497), pid=pid))
+        used = cpu_seconds(pid) - before
     rates.append(bare_rate(given.preset, pictures, given.batch))
     report = {k: v for k, v in asdict(load).items() if k not in ("latencies", "memory")}
-    rate = load.served / load.seconds
-    report |= {"bare": rates, "rate": rate, "ratio": rate / statistics.mean(rates), "load": os.getloadavg()}
+    rate, by_cpu = load.served / load.seconds, (load.served + load.late) / used
+    report |= {"bare": rates, "rate": rate, "ratio": rate / statistics.mean(r for r, _ in rates)}
+    report |= {"by_cpu": by_cpu, "ratio_by_cpu": by_cpu / statistics.mean(c for _, c in rates)}
+    report |= {"machine_load": os.getloadavg()}
     report |= {"p50": load.percentile(0.5), "p99": load.percentile(0.99)}
     report |= {"memory": [load.memory[0], max(load.memory), load.memory[-1]]}
     print(json.dumps(report))
