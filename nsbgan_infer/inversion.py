@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -42,9 +42,11 @@ SEEN_SIDE = 128  # a sample is enlarged to this for the classifiers
 SMALLEST_PHOTO = 16
 CLASS_JUDGE = "efficientnet-lite0"
 TAP_WEIGHTS = (0.1, 0.2, 0.5, 0.5)  # of strides 4, 8, 16, 32
-PIXELS, COARSE = 5.0, 5.0  # weights of the L1 distance, whole and at a quarter of the side
-WHOLE = 2.0  # times these for decoded pictures, which features alone would fill with coloured grain
-RATES = {"vector": 0.05, "layers": 0.02, "pixels": 0.01}
+PIXELS, COARSE = 5.0, 5.0  # weights of a sample's L1 distance, whole and at a quarter of the side
+WHOLE_PIXELS = 10.0  # weight of the L1 distance of decoded pictures: with less, features are bought with coloured grain
+SHIFT = 7  # decoded pictures are moved by up to so many pixels before the classifiers see them, which then agree more
+RATES = {"vector": 0.05, "layers": 0.02, "pixels": 0.003}
+LATE_RATE = 0.2  # times the rates of vector and layers, in the steps that go through the decoder
 DECAY = 0.4  # share of the steps, the last ones, over which rates fall to 0
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
@@ -151,7 +153,7 @@ class _Search:
         self.trunks = tuple(t.to(pipeline.device) for t in trunks)
         with torch.no_grad():
             self.wanted = tuple(t(self.shown(self.sample)) for t in self.trunks)
-            self.wanted_whole = tuple(t(_multiple_of_32(picture)) for t in self.trunks)
+            self.wanted_pooled = self.trunks[0](_multiple_of_32(picture)).pooled
 
     def shown(self, sample: Tensor) -> Tensor:
         """A sample as the classifiers see it, enlarged without details."""
@@ -174,7 +176,7 @@ class _Search:
         early = steps - late
         for step in range(early):
             sample = self.draw(vector, moved.get("layers"), None, blank)
-            self._step(adam, self._loss(sample, self.sample, self.shown(sample), self.wanted, step), step, early)
+            self._step(adam, self._sample_loss(sample, step), step, early)
             if progress:
                 progress(step + 1, steps)
         if self.freedom == "pixels":
@@ -190,8 +192,7 @@ class _Search:
             else:
                 sample = self.draw(vector, moved.get("layers"), None, blank)
             whole = self.decode(sample)
-            loss = self._loss(whole, self.picture, _multiple_of_32(whole), self.wanted_whole, step)
-            self._step(adam, loss, step, late)
+            self._step(adam, self._whole_loss(whole, step), step, late, 1.0 if "pixels" in moved else LATE_RATE)
             if progress:
                 progress(early + step + 1, steps)
         offsets = None
@@ -239,21 +240,29 @@ class _Search:
         error = float((eight - self.picture).square().mean().clamp(min=1e-10))
         with torch.no_grad():
             pooled = self.trunks[0](_multiple_of_32(eight)).pooled
-        features = float((pooled - self.wanted_whole[0].pooled).norm())
+        features = float((pooled - self.wanted_pooled).norm())
         return Distances(-10 * float(torch.tensor(error).log10()), features)
 
-    def _loss(self, made: Tensor, wanted: Tensor, shown: Tensor, looks: tuple[Seen, ...], step: int) -> Tensor:
+    def _sample_loss(self, made: Tensor, step: int) -> Tensor:
         """L1 of pixels, of pixels at a quarter of the side, and what one of the two classifiers sees, in turn."""
         which = step % len(self.trunks)
-        near = PIXELS * (made - wanted).abs().mean()
-        near = near + COARSE * (F.avg_pool2d(made, 4) - F.avg_pool2d(wanted, 4)).abs().mean()
-        near = near * (WHOLE if looks is self.wanted_whole else 1.0)
-        return near + feature_distance(self.trunks[which](shown), looks[which])
+        near = PIXELS * (made - self.sample).abs().mean()
+        near = near + COARSE * (F.avg_pool2d(made, 4) - F.avg_pool2d(self.sample, 4)).abs().mean()
+        return near + feature_distance(self.trunks[which](self.shown(made)), self.wanted[which])
+
+    def _whole_loss(self, made: Tensor, step: int) -> Tensor:
+        """The same of decoded pictures, both moved by some pixels for the classifier."""
+        trunk = self.trunks[step % len(self.trunks)]
+        down, right = torch.randint(SHIFT + 1, (2,), generator=torch.Generator().manual_seed(step)).tolist()
+        seen = trunk(_moved(made, down, right))
+        with torch.no_grad():
+            wanted = trunk(_moved(self.picture, down, right))
+        return WHOLE_PIXELS * (made - self.picture).abs().mean() + feature_distance(seen, wanted)
 
     @staticmethod
-    def _step(adam: torch.optim.Adam, loss: Tensor, step: int, steps: int) -> None:
+    def _step(adam: torch.optim.Adam, loss: Tensor, step: int, steps: int, rate: float = 1.0) -> None:
         for group in adam.param_groups:
-            group["lr"] = group["base"] * min(1.0, (steps - step) / (steps * DECAY))
+            group["lr"] = group["base"] * rate * min(1.0, (steps - step) / (steps * DECAY))
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
@@ -261,7 +270,7 @@ class _Search:
 
 def feature_distance(made: Seen, wanted: Seen) -> Tensor:
     """A sum of relative distances: of four taps, L1, and of the pooled features, Euclidean."""
-    total = (made.pooled - wanted.pooled).norm() / wanted.pooled.norm().clamp(min=1e-6)
+    total: Tensor = (made.pooled - wanted.pooled).norm() / wanted.pooled.norm().clamp(min=1e-6)
     for a, b, weight in zip(made.taps, wanted.taps, TAP_WEIGHTS, strict=True):
         total = total + weight * (a - b).abs().mean() / b.abs().mean().clamp(min=1e-6)
     return total
@@ -334,8 +343,9 @@ def find_inverter(pipeline: NsbPipeline, given: Inverter | str | None) -> Invert
             f"The inverter {about.name} was trained for {about.sampler} (weights {about.weights[:12] or 'unknown'}), "
             f"not for {info.name} (weights {(weights or 'unknown')[:12]}): train one with `nsbgan train inverter`."
         )
-    module: Any = found
-    return module.to(pipeline.device) if isinstance(module, torch.nn.Module) else found  # type: ignore[no-any-return]
+    if isinstance(found, torch.nn.Module):
+        found.to(pipeline.device)
+    return found
 
 
 def blank_latents(pipeline: NsbPipeline, class_id: int | None, seed: int) -> Latents:
@@ -367,6 +377,13 @@ def origin_of(pipeline: NsbPipeline) -> Origin:
     """What latents of this pipeline belong to."""
     sampler = pipeline.sampler
     return Origin(pipeline.name, sampler.info.name, weights_sha256(sampler) or "")
+
+
+def _moved(picture: Tensor, down: int, right: int) -> Tensor:
+    """A window of the picture's size, moved; beyond the border the picture is mirrored."""
+    side = picture.shape[-1]
+    window = F.pad(picture, (0, right, 0, down), mode="reflect")[..., down : down + side, right : right + side]
+    return _multiple_of_32(window)
 
 
 def _multiple_of_32(picture: Tensor) -> Tensor:
