@@ -120,8 +120,10 @@ class LearnedSampler(Component):
         offsets = (0, 0)
         if isinstance(self.generator, LeanGenerator):
             offsets = (sum(self.generator.offset_sizes), 3 * c.resolution**2)
-        about = (c.name, c.basis, c.resolution, c.z_dim, c.classes, "std", c.truncation, c.licence)
-        return SamplerInfo(*about, makes=makes, offsets=offsets)
+        return SamplerInfo(
+            c.name, c.basis, c.resolution, c.z_dim, c.classes, "std", c.truncation, c.licence, makes=makes,
+            offsets=offsets,
+        )  # fmt: skip
 
     def forward(self, latents: Latents) -> Tensor:
         """`Latents` of batch B -> (B, 3, resolution, resolution). Weights of foreign classes in `y` are ignored."""
@@ -192,7 +194,8 @@ class LearnedSampler(Component):
             return denormalised(self.generator(code, self.embed(weights)), self.config)
         inside, added = offsets.split(self.info.offsets, 1)  # type: ignore[no-untyped-call]
         sample = denormalised(self.generator(code, self.embed(weights), inside.to(code.dtype)), self.config)
-        return sample + added.view_as(sample)
+        moved: Tensor = sample + added.view_as(sample)
+        return moved
 
 
 class _Draw(nn.Module):
