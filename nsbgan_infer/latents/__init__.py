@@ -203,10 +203,9 @@ def walk(start: Latents, end: Latents, steps: int) -> Latents:
     at = [i / (steps - 1) for i in range(steps)]
     z = torch.cat([slerp(start.z, end.z, t) for t in at])
     y = torch.cat([lerp(start.y, end.y, t) for t in at])
-    offsets = None
-    if start.offsets is not None or end.offsets is not None:
-        a, b = (torch.zeros(1, 1) if one.offsets is None else one.offsets for one in (start, end))
-        a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
+    offsets, given = None, end.offsets if start.offsets is None else start.offsets
+    if given is not None:  # an end without offsets has zeros
+        a, b = (torch.zeros_like(given) if one.offsets is None else one.offsets for one in (start, end))
         offsets = torch.cat([lerp(a, b, t) for t in at])
     return Latents(z, y, start.seeds * steps, start.truncation, start.mode, offsets)
 

@@ -22,7 +22,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from nsbgan_infer.errors import UsageError, unknown_name
 from nsbgan_infer.inverters.conv_inverter import ConvInverter, ConvInverterConfig
 from nsbgan_infer.reductions import OF_BASIS
-from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler, normalised
+from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
+from nsbgan_infer.samplers.span import normalised
 from nsbgan_infer.storage.components import save_component, weights_sha256
 from nsbgan_infer.training.loop import Ema, LoopSettings, average_gradients, step_generator, train
 from nsbgan_infer.training.overrides import apply_overrides

@@ -32,13 +32,18 @@ def bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = tuple(f"{'n02099601' if i % 2 else 'n01440764'}/{i}.png" for i in range(12))
     source = ImageSource(names, tuple(207 if i % 2 else 0 for i in range(12)), pictures.__getitem__)
     folder = tmp_path_factory.mktemp("bands")
-    encode_lowbands(source, folder, WaveletEncoder(2), size=128)
+    encode_lowbands(source, folder, WaveletEncoder(2), size=256)
     return folder
 
 
 def settings(bands: Path, out: Path) -> JointSettings:
     loop = {"steps": 2, "save_every": 1, "log_every": 1, "sheet_every": 2, "quiet": True, "tensorboard": False}
-    return joint_settings("tiny", data=str(bands), out=out, overrides={"loop": loop | {"device": "cpu"}, "width": 8})
+    return joint_settings(
+        "tiny",
+        data=str(bands),
+        out=out,
+        overrides={"loop": loop | {"device": "cpu"}, "width": 8, "channels": 4, "batch": 2},
+    )
 
 
 def test_a_stopped_run_ends_as_an_unbroken_one_and_both_parts_are_saved(bands: Path, tmp_path: Path) -> None:
