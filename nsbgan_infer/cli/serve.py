@@ -83,7 +83,9 @@ def command(
     if on_ray:
         from nsbgan_infer.serving.ray import replicas_on_ray
 
-        with replicas_on_ray(presets, least=replicas[0], most=replicas[1], address=ray_address) as work:
+        with replicas_on_ray(
+            presets, least=replicas[0], most=replicas[1], address=ray_address, offline=offline
+        ) as work:
             _serve(load_offers(presets), work, limits, token, host, port, threads=2 * replicas[1])
         return
     from nsbgan_infer.serving.making import Maker

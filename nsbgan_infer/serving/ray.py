@@ -17,6 +17,7 @@ from nsbgan_infer.bulk.cluster import cluster, import_ray
 from nsbgan_infer.errors import NsbError, WorkError, missing_extra
 from nsbgan_infer.serving.batcher import GivenUp, Work
 from nsbgan_infer.serving.making import GivenUpError, Maker
+from nsbgan_infer.storage.hub import set_offline
 
 APP = "nsbgan"
 LOOK = 0.2  # seconds between two looks at whether somebody still waits
@@ -24,13 +25,16 @@ TRIES = 5  # replicas that may die on one batch before it is the batch's fault
 
 
 class Replica:
-    """What a replica does: a maker, loaded once."""
+    """What a replica does: a maker, loaded once, after which its process refuses the network."""
 
-    def __init__(self, make: Callable[[], Maker], presets: Sequence[str], threads: int) -> None:
+    def __init__(self, make: Callable[[], Maker], presets: Sequence[str], threads: int, offline: bool = False) -> None:
         torch.set_num_threads(threads)
+        if offline:
+            set_offline()
         self.maker = make()
         for preset in presets:
             self.maker.pipeline(preset)
+        set_offline()
 
     def __call__(self, tasks: Sequence[Any]) -> list[Any]:
         """The results of one batch."""
@@ -45,11 +49,13 @@ def replicas_on_ray(
     most: int = 2,
     address: str | None = None,
     make: Callable[[], Maker] = Maker,
+    offline: bool = False,
 ) -> Iterator[Work]:
     """The `work` of a service, done by `least` to `most` replicas, as the load asks for.
 
-    `make` loads the maker of a replica. `address` is that of a running cluster, None starts Ray on this machine. A
-    replica has a CPU, and a GPU where this machine has one. Raises MissingExtraError, and as `cluster`.
+    `make` loads the maker of a replica, which fetches nothing with `offline`. `address` is that of a
+    running cluster, None starts Ray on this machine. A replica has a CPU, and a GPU where this machine has one. Raises
+    MissingExtraError, and as `cluster`.
     """
     ray = import_ray("The service on Ray", "serve-ray")
     try:
@@ -67,7 +73,7 @@ def replicas_on_ray(
         )
         serve.start(proxy_location="Disabled")  # the application is served by this process
         try:
-            bound = deployment.bind(make, tuple(presets), torch.get_num_threads())
+            bound = deployment.bind(make, tuple(presets), torch.get_num_threads(), offline)
             handle = serve.run(bound, name=APP, route_prefix=None)
         except RuntimeError as error:
             raise WorkError(f"The replicas could not start: {str(error).strip().splitlines()[-1]}") from error

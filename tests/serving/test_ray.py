@@ -18,6 +18,7 @@ import pytest
 from nsbgan_infer.errors import MissingExtraError, UsageError, WorkError
 from nsbgan_infer.serving.making import GivenUpError
 from nsbgan_infer.serving.ray import TRIES, Replica, ask_replicas, replicas_on_ray
+from nsbgan_infer.storage import hub
 
 HELPERS = str(Path(__file__).resolve().parents[1] / "helpers")
 
@@ -80,7 +81,10 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         pass
 
 
-def test_a_replica_loads_its_pipelines_once() -> None:
+def test_a_replica_loads_its_pipelines_once_and_refuses_the_network_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub, "_offline", False)
     from tiny_service import HeldMaker, tiny_offers
 
     from nsbgan_infer.serving.schemas import GenerateBody
@@ -89,6 +93,7 @@ def test_a_replica_loads_its_pipelines_once() -> None:
     assert replica.maker.pipeline.cache_info().currsize == 1
     task = tiny_offers(replica.maker).task(GenerateBody.model_validate({"class": 207}))
     assert [made.recipe.class_id for made in replica([task, task])] == [207, 207]
+    assert hub.is_offline()
 
 
 @pytest.mark.slow  # starting Ray Serve takes a minute of two cores, and fails where they are busy
