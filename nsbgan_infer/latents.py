@@ -165,7 +165,7 @@ def walk(start: Latents, end: Latents, steps: int) -> Latents:
     offsets = None
     if start.offsets is not None or end.offsets is not None:
         a, b = (torch.zeros(1, 1) if one.offsets is None else one.offsets for one in (start, end))
-        offsets = torch.cat([lerp(*torch.broadcast_tensors(a, b), t) for t in at])
+        offsets = torch.cat([lerp(*torch.broadcast_tensors(a, b), t) for t in at]).half().float()  # as recipes keep it
     return Latents(z, y, start.seeds * steps, start.truncation, start.mode, offsets)
 
 
