@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
     from nsbgan_infer.images import Recipe, grid, save_image
-    from nsbgan_infer.inversion import invert
+    from nsbgan_infer.inversion.run import invert
     from nsbgan_infer.joints import Stage
     from nsbgan_infer.latents import Latents, draw_latents, vary, walk
     from nsbgan_infer.latents_file import load_latents, save_latents
@@ -73,7 +73,7 @@ _HOME = {
     "from_recipe": "outputs.regenerate",
     "grid": "images",
     "inspect": "outputs.inspect",
-    "invert": "inversion",
+    "invert": "inversion.run",
     "list_classes": "classes",
     "list_models": "pretrained",
     "load_classifier": "registry",
