@@ -48,7 +48,7 @@ MODULES = {
     "bulk.pipelines": ["plan_images", "pipeline_maker", "pipeline_settings", "PipelineFactory"],
     "bulk.run": ["run"],
     "engines": ["place", "place_part", "with_engine"],
-    "inversion": ["invert", "Inversion", "Distances"],
+    "inversion.run": ["invert"],
     "outputs.writer": ["ImageWriter", "plan_sheet", "write_accepted"],
     "outputs.regenerate": ["regenerate", "Regenerated", "from_recipe"],
     "outputs.inspect": ["inspect"],

@@ -11,16 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nsbgan_infer.classifiers.lite_trunk import LiteTrunk, Seen
-from nsbgan_infer.decoders.anchor import RIM, Anchored, move, moves
-from nsbgan_infer.decoders.base import Decoder
-from nsbgan_infer.decoders.tiling import decode_whole
+from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.encoders.lifting import idwt2
 from nsbgan_infer.errors import NonFiniteError
 from nsbgan_infer.images import to_uint8
 from nsbgan_infer.inversion.photo import SEEN_SIDE, multiple_of_32, reduce_to_sample
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.pipeline import NsbPipeline
-from nsbgan_infer.reductions import Anchor
 from nsbgan_infer.samplers.vectors import vectors
 
 Freedom = Literal["vector", "layers", "pixels"]
@@ -121,7 +118,8 @@ class Search:
         for stage, came in pairs:
             if x.shape[-1] == self.picture.shape[-1] and x is not sample:
                 break
-            x = decode_with_gradients(stage.decoder, stage.encoder(x) if stage.encoder else x, came.anchor).float()
+            low = stage.encoder(x) if stage.encoder else x
+            x = decode_over(stage.decoder, low, came.anchor, gradients=True).float()
         return x
 
     def finish(self, vector: Tensor, offsets: Tensor | None, blank: Latents) -> Latents:
@@ -179,18 +177,6 @@ def feature_distance(made: Seen, wanted: Seen) -> Tensor:
     for a, b, weight in zip(made.taps, wanted.taps, TAP_WEIGHTS, strict=True):
         total = total + weight * (a - b).abs().mean() / b.abs().mean().clamp(min=1e-6)
     return total
-
-
-def decode_with_gradients(decoder: Decoder, low_band: Tensor, anchor: Anchor) -> Tensor:
-    """What `decoders.anchor.decode_over` does, in one piece."""
-    if isinstance(decoder, Anchored) and decoder.info.reduction.anchor != anchor:
-        decoder = decoder.anchored(anchor)
-    by = moves(decoder, anchor)
-    if not by:
-        return decode_whole(decoder, low_band)
-    rim = RIM * decoder.info.scale
-    large = move(decode_whole(decoder, F.pad(low_band, (RIM,) * 4, mode="replicate")), by)
-    return large[..., rim : large.shape[-2] - rim, rim : large.shape[-1] - rim]
 
 
 def _moved(picture: Tensor, down: int, right: int) -> Tensor:

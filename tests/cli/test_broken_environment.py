@@ -62,6 +62,7 @@ HEAVY = {
         ["train", "decoder", "--arch", "subband-w-fast", "--data", "n02099601", "--preset", "tiny", "--steps", "1",
          "--out", "trained", "--device", "cpu"],
     ],
+    "invert": [["invert", "photo-é.png", "--pipeline", "pipeline", "-c", "207", "--steps", "1"]],
     "export": [["export", "decoder", "-o", "d.onnx"]],
     "doctor": [["doctor", "--offline"]],
 }  # fmt: skip

@@ -61,7 +61,7 @@ class TestModels:
         ship_tiny_weights(tmp_path / "weights", monkeypatch)
         cache_tiny_biggan(128)
         value = run_json("models")
-        parts = {p["name"]: p for kind in ("samplers", "decoders", "classifiers") for p in value[kind]}
+        parts = {p["name"]: p for kind in ("samplers", "decoders", "inverters", "classifiers") for p in value[kind]}
         assert parts.keys() >= {n for table in BUILT_IN.values() for n in table}
         assert [p["name"] for p in value["presets"]] == list(PRESETS)
         assert parts["biggan-deep-128"]["here"] and not parts["biggan-deep-256"]["here"]

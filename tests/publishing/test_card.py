@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
+from photo_file import photo
 from PIL import Image
 from tiny import CLASSES, ship_tiny_weights, tiny_biggan, tiny_decoder, tiny_pipeline, tiny_sampler
 
@@ -153,6 +154,7 @@ def test_the_record_of_a_run_starts_it_again(what: str, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     for folder in ("my photos", "first stage", "elsewhere/my photos", "elsewhere/first stage"):
         Path(folder).mkdir(parents=True)
+        photo(Path(folder) / "a.png")
     options = "--data 'elsewhere/my photos' --steps 3 --seed 7 --licence CC0-1.0 --out runs/secret"
     typed(f"nsbgan train {what.format(start='elsewhere/first stage')} {options}")
     save_component(tiny_decoder(), Path("runs/secret"))
