@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
     from nsbgan_infer.images import Recipe, grid, save_image
+    from nsbgan_infer.inversion.run import invert
     from nsbgan_infer.joints import Stage
-    from nsbgan_infer.latents import Latents, draw_latents, walk
+    from nsbgan_infer.latents import Latents, draw_latents, vary, walk
+    from nsbgan_infer.latents_file import load_latents, save_latents
     from nsbgan_infer.outputs.inspect import inspect
     from nsbgan_infer.outputs.regenerate import from_recipe, regenerate
     from nsbgan_infer.outputs.writer import ImageWriter
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from nsbgan_infer.pipeline import NsbPipeline
     from nsbgan_infer.pretrained import list_models
     from nsbgan_infer.publishing.push import push_to_hub
-    from nsbgan_infer.registry import load_classifier, load_decoder, load_sampler
+    from nsbgan_infer.registry import load_classifier, load_decoder, load_inverter, load_sampler
     from nsbgan_infer.rejection import Rule, draw_accepted
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
     from nsbgan_infer.storage.architectures import Component
@@ -71,11 +73,14 @@ _HOME = {
     "from_recipe": "outputs.regenerate",
     "grid": "images",
     "inspect": "outputs.inspect",
+    "invert": "inversion.run",
     "list_classes": "classes",
     "list_models": "pretrained",
     "load_classifier": "registry",
     "load_component": "storage.components",
     "load_decoder": "registry",
+    "load_inverter": "registry",
+    "load_latents": "latents_file",
     "load_sampler": "registry",
     "open_photo": "photos",
     "parse_classes": "classes",
@@ -84,6 +89,8 @@ _HOME = {
     "run": "bulk.run",
     "save_component": "storage.components",
     "save_image": "images",
+    "save_latents": "latents_file",
+    "vary": "latents",
     "walk": "latents",
 }
 
@@ -116,11 +123,14 @@ __all__ = [
     "from_recipe",
     "grid",
     "inspect",
+    "invert",
     "list_classes",
     "list_models",
     "load_classifier",
     "load_component",
     "load_decoder",
+    "load_inverter",
+    "load_latents",
     "load_sampler",
     "open_photo",
     "parse_classes",
@@ -129,6 +139,8 @@ __all__ = [
     "run",
     "save_component",
     "save_image",
+    "save_latents",
+    "vary",
     "walk",
 ]
 

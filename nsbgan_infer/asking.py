@@ -119,6 +119,9 @@ def check_latents(latents: Latents, sampler: Sampler) -> None:
         raise UsageError(f"The latents have {length} numbers, the sampler {info.name} takes {info.z_dim}.")
     if count != len(latents.seeds) or latents.y.shape != (count, NUM_CLASSES):
         raise UsageError(f"{count} latents need {count} seeds and weights of {NUM_CLASSES} classes each.")
+    if latents.offsets is not None and latents.offsets.shape != (count, sum(info.offsets)):
+        places = f"takes {sum(info.offsets)}" if sum(info.offsets) else "takes none"
+        raise UsageError(f"The latents have {latents.offsets.shape[-1]} offsets, the sampler {info.name} {places}.")
     used = latents.y.ne(0).any(0).nonzero().flatten().tolist()
     if info.classes is None and used:
         raise UsageError(f"The sampler {info.name} draws without classes, but the latents have class {used[0]}.")

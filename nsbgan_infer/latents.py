@@ -30,6 +30,8 @@ class Latents:
     `z` (B, z_dim) float32; `y` (B, 1000) float32 weights over the ImageNet classes (one-hot, or mixtures while walking
     between classes; all zero for an unconditional sampler); `seeds`: one an image (a sampler with noise inputs draws
     them from these); `truncation` in (0, 1] and its `mode`, already applied to `z` unless the sampler truncates in w.
+    `offsets` (B, n) float32: what an inversion moved in the sampler beside z (`SamplerInfo.offsets` says how many
+    places it has for that); None where nothing was.
     """
 
     z: Tensor
@@ -37,12 +39,14 @@ class Latents:
     seeds: tuple[int, ...]
     truncation: float
     mode: TruncationMode
+    offsets: Tensor | None = None
 
     def __len__(self) -> int:
         return self.z.shape[0]
 
     def __getitem__(self, part: slice) -> Latents:
-        return Latents(self.z[part], self.y[part], self.seeds[part], self.truncation, self.mode)
+        offsets = None if self.offsets is None else self.offsets[part]
+        return Latents(self.z[part], self.y[part], self.seeds[part], self.truncation, self.mode, offsets)
 
     def pick(self, at: Sequence[int]) -> Latents:
         """Those of the images at these places, in their order."""
@@ -54,7 +58,9 @@ class Latents:
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Latents:
         """The same latents on a device and in a dtype."""
-        return Latents(self.z.to(device, dtype), self.y.to(device, dtype), self.seeds, self.truncation, self.mode)
+        z, y = self.z.to(device, dtype), self.y.to(device, dtype)
+        offsets = None if self.offsets is None else self.offsets.to(device, dtype)
+        return Latents(z, y, self.seeds, self.truncation, self.mode, offsets)
 
 
 def join_latents(parts: Sequence[Latents]) -> Latents:
@@ -169,7 +175,7 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 def walk(start: Latents, end: Latents, steps: int) -> Latents:
-    """`steps` latents from one image's latents to another's, both ends included: z by slerp, y by lerp.
+    """`steps` latents from one image's latents to another's, both ends included: z by slerp, y and offsets by lerp.
 
     The noise inputs and the truncation are those of `start` all the way.
 
@@ -182,7 +188,24 @@ def walk(start: Latents, end: Latents, steps: int) -> Latents:
     at = [i / (steps - 1) for i in range(steps)]
     z = torch.cat([slerp(start.z, end.z, t) for t in at])
     y = torch.cat([lerp(start.y, end.y, t) for t in at])
-    return Latents(z, y, start.seeds * steps, start.truncation, start.mode)
+    offsets = None
+    if start.offsets is not None or end.offsets is not None:
+        a, b = (torch.zeros(1, 1) if one.offsets is None else one.offsets for one in (start, end))
+        offsets = torch.cat([lerp(*torch.broadcast_tensors(a, b), t) for t in at])
+    return Latents(z, y, start.seeds * steps, start.truncation, start.mode, offsets)
+
+
+def vary(latents: Latents, amount: float, seeds: Sequence[int]) -> Latents:
+    """One image's latents varied: z plus `amount` times the noise that each of `seeds` gives, all else as it is.
+
+    Raises UsageError for several images, or an amount that is not above 0.
+    """
+    if len(latents) != 1 or not seeds or not amount > 0:
+        raise UsageError("Variations are of one image's latents, by an amount above 0, from at least one seed.")
+    noise = torch.stack([draw_z(seed, latents.z.shape[1], 1.0, "std") for seed in seeds]).to(latents.z)
+    y, offsets = latents.y.expand(len(seeds), -1), latents.offsets
+    many = None if offsets is None else offsets.expand(len(seeds), -1)
+    return Latents(latents.z + amount * noise, y, tuple(seeds), latents.truncation, latents.mode, many)
 
 
 def _normal(u: Tensor) -> Tensor:

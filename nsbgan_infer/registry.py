@@ -1,8 +1,8 @@
 """Samplers, decoders and classifiers by name: built-ins, shipped weights and plug-ins.
 
-A plug-in is an installed package with an entry point in the group `nsbgan_infer.decoders`, `nsbgan_infer.samplers` or
-`nsbgan_infer.classifiers`. Its name is known at discovery, its code is imported on use; one that fails is listed with
-its error and harms nobody. `NSBGAN_NO_PLUGINS=1` ignores them all.
+A plug-in is an installed package with an entry point in the group `nsbgan_infer.decoders`, `nsbgan_infer.samplers`,
+`nsbgan_infer.inverters` or `nsbgan_infer.classifiers`. Its name is known at discovery, its code is imported on use; one
+that fails is listed with its error and harms nobody. `NSBGAN_NO_PLUGINS=1` ignores them all.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ if TYPE_CHECKING:  # listing names does not need torch
     from nsbgan_infer.classifiers.base import Classifier
     from nsbgan_infer.decoders.base import Decoder
     from nsbgan_infer.encoders.base import Encoder
+    from nsbgan_infer.inverters.base import Inverter
     from nsbgan_infer.samplers.base import Sampler
 
-Kind = Literal["sampler", "encoder", "decoder", "classifier"]
+Kind = Literal["sampler", "encoder", "decoder", "inverter", "classifier"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FOREIGN = (".pth", ".pt", ".pkl", ".ckpt")  # what `nsbgan convert` reads; .bin may be the wheel's
 
@@ -118,6 +119,10 @@ BUILT_IN: dict[Kind, dict[str, Entry]] = {
         ("photo-fast", "predicts sub-pixels of an ordinary picture, small (ours)", "shipped", None),
         ("unet-w", "UNet on 32 x 32 patches, two levels (paper)", "shipped", None),
         ("unet-p", "UNet on enlarged pixels, two levels (paper)", "shipped", None),
+    ),
+    "inverter": _entries(
+        "inverter",
+        ("invert-embedded-w-64", "from a photo to embedded-w-64's latents", "shipped", None),
     ),
     "classifier": _entries(
         "classifier",
@@ -248,6 +253,22 @@ def load_sampler(ref: str) -> Sampler:
     return cast("Sampler", sampler)
 
 
+def load_inverter(ref: str) -> Inverter:
+    """The inverter meant by `ref`: a registry name, a folder, a `.safetensors` file or `hf://owner/repo[@revision]`."""
+    from nsbgan_infer.inverters.base import InverterInfo
+
+    inverter = _load(ref, "inverter")
+    if not isinstance(getattr(inverter, "info", None), InverterInfo):
+        raise UsageError(f"The inverter '{ref}' has no `info` of type InverterInfo: its package must be repaired.")
+    return cast("Inverter", inverter)
+
+
+def inverter_for(sampler: str) -> str | None:
+    """The name of the inverter that ships for the sampler of that name; None where none does."""
+    rows = manifest().get("components", {}).items()
+    return next((n for n, row in rows if row.get("kind") == "inverter" and row.get("sampler") == sampler), None)
+
+
 def load_encoder(config: str | Mapping[str, Any]) -> Encoder:
     """The encoder described by `config`, see `encoders.make_encoder`, or the one of that name as it is by default.
 
@@ -281,7 +302,7 @@ def kind_of(ref: str) -> Kind:
     from nsbgan_infer.samplers.biggan_release import is_wheel_layout
     from nsbgan_infer.storage.components import outline_component
 
-    named: list[Kind] = [k for k in ("decoder", "sampler", "classifier", "encoder") if ref in entries(k)]
+    named: list[Kind] = [k for k in ("decoder", "sampler", "inverter", "classifier", "encoder") if ref in entries(k)]
     if named or ref.startswith(("spandrel:", "hf://")):
         return named[0] if named else "decoder"
     if ref in all_encoders():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nsbgan_infer.cli import evaluate_decoder, evaluate_images, evaluate_sweep
+from nsbgan_infer.cli import evaluate_decoder, evaluate_images, evaluate_inverter, evaluate_sweep
 from nsbgan_infer.cli.groups import Group
 
 
@@ -13,5 +13,5 @@ def command() -> None:
     """Measure images, decoders and pipelines (extra `eval`)."""
 
 
-for module in (evaluate_decoder, evaluate_images, evaluate_sweep):
+for module in (evaluate_decoder, evaluate_images, evaluate_sweep, evaluate_inverter):
     command.add_command(module.command)

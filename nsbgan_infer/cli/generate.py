@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nsbgan_infer.cli.bulk import MANY, Bulk, bulk_options, check_bulk, run_bulk, use_engine
+from nsbgan_infer.cli.latents import Given, check_given, draw_given, latents_options
 from nsbgan_infer.cli.loading import check_choice, choose, load
 from nsbgan_infer.cli.options import (
     Choice,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 @machine_options
 @rejection_options
 @bulk_options
+@latents_options
 @console_options
 def command(
     images: Images,
@@ -52,6 +54,7 @@ def command(
     machine: Machine,
     rejection: Rejection,
     bulk: Bulk,
+    given: Given,
     console: Console,
 ) -> None:
     """Make pictures of classes.
@@ -65,7 +68,13 @@ def command(
 
     Many images: nsbgan generate --class all --per-class 50, or --count 50000 --classes uniform; --resume goes on after
     any stop. plan.json and manifest.jsonl in --out say what was made.
+
+    A photo that `nsbgan invert` found latents for: --latents FILE, with --class, --vary or --walk-to.
     """
+    check_given(given, images, rejection, bulk)
+    if given.file:
+        draw_given(given, choice, images, files, machine, console)
+        return
     images = check_bulk(bulk, images)
     check_choice(choice, images)
     rule = rejection.rule()

@@ -23,6 +23,7 @@ COMMANDS = {
     "generate": "generate",
     "upscale": "upscale",
     "regenerate": "regenerate",
+    "invert": "invert",
     "classes": "classes",
     "models": "models",
     "plan": "plan",
@@ -44,7 +45,7 @@ COMMANDS = {
 }
 
 SECTIONS = {  # of the help; a command that is in none comes last
-    "Make pictures": ("generate", "upscale", "regenerate", "demo"),
+    "Make pictures": ("generate", "upscale", "regenerate", "invert", "demo"),
     "Find out": ("classes", "models", "plan", "inspect", "doctor"),
     "Train": ("data", "train", "interpolate"),
     "Measure": ("evaluate", "reproduce", "bench"),

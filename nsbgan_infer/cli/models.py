@@ -34,7 +34,7 @@ def command(remote: str | None, console: Console) -> None:
     if remote:
         _show_remote(remote, console)
         return
-    kinds: tuple[Kind, ...] = ("sampler", "decoder", "classifier")
+    kinds: tuple[Kind, ...] = ("sampler", "decoder", "inverter", "classifier")
     parts = {f"{kind}s": [_part(e) for e in entries(kind).values()] for kind in kinds}
     presets = [_preset(p) for p in PRESETS.values()]
     broken = [

@@ -45,7 +45,7 @@ def list_command(console: Console) -> None:
 @click.option("--kind", type=click.Choice(KINDS), help="Where NAME means parts of several kinds. Default: by NAME.")
 @console_options
 def check_command(name: str, kind: Kind | None, console: Console) -> None:
-    """Check the sampler, encoder, decoder or classifier NAME: shapes, ranges, determinism, registration, tiles, ...
+    """Check a sampler, encoder, decoder, inverter or classifier: shapes, ranges, determinism, registration, tiles, ...
 
     NAME is a plug-in's or built-in's name, a folder, a .safetensors file or spandrel:FILE. Exit code 1 if a promise is
     broken.
@@ -66,6 +66,7 @@ def _checks(kind: Kind, name: str) -> list[Check]:
     from nsbgan_infer.classifiers.conformance import check_classifier
     from nsbgan_infer.decoders.conformance import check_decoder
     from nsbgan_infer.encoders.conformance import check_encoder
+    from nsbgan_infer.inverters.conformance import check_inverter
     from nsbgan_infer.samplers.conformance import check_sampler
 
     if kind == "sampler":
@@ -74,4 +75,6 @@ def _checks(kind: Kind, name: str) -> list[Check]:
         return check_encoder(registry.load_encoder(name))
     if kind == "classifier":
         return check_classifier(registry.load_classifier(name))
+    if kind == "inverter":
+        return check_inverter(registry.load_inverter(name))
     return check_decoder(registry.load_decoder(name))

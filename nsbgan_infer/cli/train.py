@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from nsbgan_infer.cli.complete import decoder_names
+from nsbgan_infer.cli.complete import decoder_names, sampler_names
 from nsbgan_infer.cli.groups import Group
 from nsbgan_infer.cli.options import EXISTING, FOLDER, Decorator, bundled, console_options
 from nsbgan_infer.cli.output import Console
@@ -94,7 +94,9 @@ data_option = click.option(
 
 @click.group("train", cls=Group)
 def command() -> None:
-    """Train a decoder or a sampler (extra `train`); on several GPUs start it by `accelerate launch -m nsbgan_infer`.
+    """Train a decoder, a sampler or an inverter (extra `train`).
+
+    On several GPUs start it by `accelerate launch -m nsbgan_infer`.
 
     A run can be stopped at any moment and gone on with by --resume. Its folder holds the weights as a component (use
     it with --decoder or --sampler), settings.json, log.jsonl, TensorBoard files and sheets of pictures.
@@ -234,6 +236,37 @@ def sampler_command(form: str, data: Path, name: str | None, start: str | None, 
     else:
         gan = settings
         _report(run, console, lambda: train_sampler(gan))
+
+
+@command.command("inverter")
+@click.option("--sampler", metavar="NAME|PATH", shell_complete=sampler_names, help="The frozen sampler.")
+@click.option("--joint", is_flag=True, help="Train a sampler and its inverter together instead, on --data (BigBiGAN).")
+@click.option("--data", type=EXISTING, metavar="SET", help="For --joint: a folder of `nsbgan data encode`.")
+@click.option("--name", metavar="NAME", help="Of the inverter. Default: the run folder's.")
+@run_options(("small", "tiny"))
+@console_options
+def inverter_command(
+    sampler: str | None, joint: bool, data: Path | None, name: str | None, run: Run, console: Console
+) -> None:
+    """Train an inverter: from a sample back to what its sampler drew it from.
+
+    The sampler stays as it is, and no pictures are needed: it draws them. With --joint both learn from the pictures of
+    --data; the sampler is then in the folder `sampler` of the run's.
+    """
+    if joint != (data is not None) or joint == (sampler is not None):
+        raise UsageError("Give --sampler NAME, or --joint with --data SET for a new sampler and its inverter.")
+    run.check()
+    overrides = run.overrides(console, **({"name": name} if name else {}))
+    if joint:
+        from nsbgan_infer.training.inverters.joint import joint_settings, train_joint
+
+        both = joint_settings(run.preset, data=str(data), out=run.out, overrides=overrides)
+        _report(run, console, lambda: train_joint(both))
+        return
+    from nsbgan_infer.training.inverters.regression import inverter_settings, train_inverter
+
+    settings = inverter_settings(run.preset, sampler=str(sampler), out=run.out, overrides=overrides)
+    _report(run, console, lambda: train_inverter(settings))
 
 
 def _report(run: Run, console: Console, work: Callable[[], Any]) -> None:

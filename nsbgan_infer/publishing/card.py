@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nsbgan_infer.classes import NUM_CLASSES, find_class
+from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.pretrained import WEIGHTS
 from nsbgan_infer.publishing.component_facts import component_facts
 from nsbgan_infer.publishing.subject import Subject
@@ -42,6 +43,8 @@ MEASURES = (  # name of a figure -> what it is; the first that matches
     (r"share_(\w+)", "share of pictures that EfficientNet-{0} gives to the class asked for"),
     (r"real_share_(\w+)", "the same of real pictures, decoded in the same way"),
     (r"fd_(\w+)", "Frechet distance on EfficientNet-{0}'s features (this is not FID)"),
+    (r"vector_error", "mean squared error of a drawn picture's vector, over its variance around its class's mean"),
+    (r"picture_error", "L1 distance of the sample drawn from the guess to the true one, low bands in [0, 1]"),
     (r"n|samples", "number of pictures"),
     (r"truncation", "of the samples"),
     (r"resolution", "side of the samples in pixels"),
@@ -51,6 +54,7 @@ MEASURES = (  # name of a figure -> what it is; the first that matches
 HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
                 "cc-by-nc-sa-4.0")  # fmt: skip
 UNSTATED = ("", "none", "unknown")
+TASKS = {"decoder": "image-to-image", "inverter": "image-feature-extraction"}
 
 
 def make_card(
@@ -101,7 +105,7 @@ def front_matter(subject: Subject) -> str:
     elif lines == ["license: other"]:
         slug = re.sub(r"[^a-z0-9.]+", "-", licence.split("(")[0].lower()).strip("-.")
         lines.append(f"license_name: {json.dumps(slug or 'other')}")
-    task = "image-to-image" if subject.kind == "decoder" else "unconditional-image-generation"
+    task = TASKS.get(subject.kind, "unconditional-image-generation")
     lines += ["library_name: nsbgan_infer", f"pipeline_tag: {task}", "tags:"]
     return "\n".join(["---", *lines, *(f"- {json.dumps(t)}" for t in _tags(subject)), "---"])
 
@@ -109,8 +113,8 @@ def front_matter(subject: Subject) -> str:
 def _tags(subject: Subject) -> list[str]:
     facts = [component_facts(c) for c in subject.parts.values()]
     tags = ["not-so-big-gan", "nsbgan", subject.kind, *(f["arch"] for f in facts), *(f["basis"] for f in facts)]
-    tags.append("super-resolution" if subject.kind == "decoder" else "gan")
-    if subject.kind != "decoder" and _a_class(subject) is not None:
+    tags.append({"decoder": "super-resolution", "inverter": "gan-inversion"}.get(subject.kind, "gan"))
+    if subject.kind not in TASKS and _a_class(subject) is not None:
         tags.append("class-conditional")  # the Hub's task for these is still called unconditional
     return list(dict.fromkeys(map(str, tags)))
 
@@ -126,6 +130,9 @@ def _what(subject: Subject) -> str:
     named = f": {entry.summary}" if entry else ""
     if subject.kind == "decoder":
         does = f"a decoder{named}. It enlarges {TAKES[str(facts['reads'])]} {facts['scale']} times."
+    elif subject.kind == "inverter":
+        does = f"an inverter{named}. It guesses what {plain(facts['sampler'])} drew a {facts['resolution']} x "
+        does += f"{facts['resolution']} sample from."
     else:
         emits = "low bands" if facts["basis"] == "wavelet" else "pictures"
         kind = "ImageNet classes" if _named(subject) else "classes"
@@ -141,7 +148,7 @@ def _facts(subject: Subject) -> str:
         f = component_facts(component)
         file = weights_file(subject, folder)
         licence = subject.facts.get("licence") or f["licence"]
-        made = f["reads"] if f["kind"] == "decoder" else f["makes"]
+        made = f.get("reads") or f["makes"]
         cells = (f["name"], f["kind"], f["arch"], made, f"{f['parameters']:,}", f"{file.stat().st_size:,} bytes")
         rows.append(f"| {' | '.join(plain(c) for c in (*cells, licence))} |")
         sums.append(f"SHA-256 of `{folder}{'/' * bool(folder)}{WEIGHTS}`: `{sha256_of(file)}`")
@@ -160,6 +167,8 @@ def _usage(subject: Subject, ref: str) -> str:
     chosen = "" if class_id is None else f" --class {class_id}"
     called = "" if class_id is None else json.dumps(find_class(class_id).name) if _named(subject) else str(class_id)
     typed = shlex.quote(ref)
+    if subject.kind == "inverter":
+        return _usage_of_inverter(subject, ref)
     if subject.kind == "pipeline":
         options, arguments = f"--pipeline {typed}", json.dumps(ref)
     else:
@@ -174,6 +183,23 @@ def _usage(subject: Subject, ref: str) -> str:
         "",
         f"pipeline = NsbPipeline.from_pretrained({arguments})",
         f'pipeline({called}).images[0].save("picture.png")',
+    ]
+    return "\n".join(["```", *commands, "```", "", "```python", *python, "```"])
+
+
+def _usage_of_inverter(subject: Subject, ref: str) -> str:
+    sampler = str(component_facts(subject.parts[""])["sampler"])
+    preset = next((p.name for p in PRESETS.values() if p.sampler == sampler), "embedded")
+    commands = [
+        f"nsbgan invert photo.jpg --preset {preset} --inverter {shlex.quote(ref)} --out latents.safetensors",
+        "nsbgan generate --latents latents.safetensors",
+    ]
+    python = [
+        "from nsbgan_infer import NsbPipeline, invert",
+        "",
+        f'pipeline = NsbPipeline.from_pretrained("{preset}")',
+        f'found = invert("photo.jpg", pipeline, inverter={json.dumps(ref)})',
+        'pipeline(latents=found.latents).images[0].save("picture.png")',
     ]
     return "\n".join(["```", *commands, "```", "", "```python", *python, "```"])
 

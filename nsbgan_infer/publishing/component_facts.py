@@ -22,11 +22,14 @@ def outline_header(header: Mapping[str, Any], label: str) -> Component:
 
 def component_facts(component: Component) -> dict[str, Any]:
     """Name, kind, arch, basis, parameters and licence; of a decoder what it reads and its scale, of a sampler what it
-    makes, its resolution and its number of classes (None: it draws without classes).
+    makes, its resolution and its number of classes (None: it draws without classes), of an inverter the same, read
+    instead of made, and its sampler.
     """
     info: Any = component.info
     facts = {"name": info.name, "kind": component.kind, "arch": component.arch, "basis": info.basis}
     facts |= {"parameters": sum(p.numel() for p in component.parameters()), "licence": info.licence}
     if component.kind == "decoder":
         return facts | {"reads": info.reads, "scale": info.scale}
+    if component.kind == "inverter":
+        facts |= {"reads": info.makes, "sampler": info.sampler}
     return facts | {"makes": info.makes, "resolution": info.resolution, "classes": info.classes and len(info.classes)}

@@ -6,15 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.encoders.table import follow
 from nsbgan_infer.images import grid
+from nsbgan_infer.inverters.base import Inverter
 from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request, Stage
 from nsbgan_infer.publishing.subject import Subject
-from nsbgan_infer.registry import load_decoder, load_sampler
+from nsbgan_infer.registry import load_decoder, load_inverter, load_sampler
 from nsbgan_infer.samplers.base import Sampler
+from nsbgan_infer.samplers.vectors import vectors
 from nsbgan_infer.storage.shipped import default_decoder, manifest
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ class Sheet:
 
 def sheet_pictures(subject: Subject) -> int:
     """How many pictures its sheet shows."""
-    return 2 * PAIRS if subject.kind == "decoder" else PICTURES
+    return 2 * PAIRS if subject.kind in ("decoder", "inverter") else PICTURES
 
 
 def sample_sheet(subject: Subject, progress: Progress = lambda _more: None) -> Sheet | None:
@@ -51,6 +55,8 @@ def sample_sheet(subject: Subject, progress: Progress = lambda _more: None) -> S
     """
     if subject.kind == "pipeline":
         return _pipeline_sheet(NsbPipeline.from_pretrained(subject.source), progress)
+    if subject.kind == "inverter":
+        return _inverter_sheet(load_inverter(str(subject.source)), progress)
     if subject.kind == "sampler":
         return _sampler_sheet(load_sampler(str(subject.source)), progress)
     return _decoder_sheet(load_decoder(str(subject.source)), progress)
@@ -74,6 +80,23 @@ def _decoder_sheet(decoder: Decoder, progress: Progress) -> Sheet | None:
         pictures += _made(pipeline, requests, PAIR_CELL, progress)
     below = f"Below: {info.name}, from the same samples of {drawn}, seed 0."
     return Sheet(grid(pictures, PAIRS), f"Above: plain interpolation ({plain.info.name}). {below}")
+
+
+def _inverter_sheet(inverter: Inverter, progress: Progress) -> Sheet | None:
+    info = inverter.info
+    if info.sampler not in manifest().get("components", {}):
+        return None
+    sampler = load_sampler(info.sampler)
+    pipeline = NsbPipeline(sampler, [Stage(None, load_decoder(default_decoder(info.makes)))])
+    latents = pipeline.latents(_requests(info.classes, PAIRS))
+    with torch.no_grad():
+        guess = vectors(sampler).at_vector(inverter(sampler(latents), latents.y), latents)
+    pictures = []
+    for each in (latents, guess):
+        output = pipeline(latents=each, batch_size=PAIRS)
+        pictures += [i if i.width <= PAIR_CELL else i.resize((PAIR_CELL, PAIR_CELL)) for i in output.images]
+        progress(PAIRS)
+    return Sheet(grid(pictures, PAIRS), f"Above: pictures of {info.sampler}, seed 0. Below: the guesses from them.")
 
 
 def _sampler_sheet(sampler: Sampler, progress: Progress) -> Sheet:

@@ -21,7 +21,7 @@ from nsbgan_infer.storage.shipped import manifest
 
 CARD, SHEET = "README.md", "sheet.webp"
 EXTRAS = (CARD, SHEET, "LICENSE", "LICENSE.md", "LICENSE.txt")
-RUN_FILES = ("settings.json", "log.jsonl", "checkpoint.pt", "codes.pt", "tensorboard", "sheets")
+RUN_FILES = ("settings.json", "log.jsonl", "checkpoint.pt", "codes.pt", "tensorboard", "sheets", "sampler")
 
 Content = Path | bytes
 
@@ -36,7 +36,7 @@ class Subject:
     """
 
     name: str
-    kind: Literal["decoder", "sampler", "pipeline"]
+    kind: Literal["decoder", "sampler", "inverter", "pipeline"]
     files: dict[str, Content]
     parts: dict[str, Component]
     source: Path

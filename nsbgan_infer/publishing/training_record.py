@@ -27,7 +27,7 @@ WHERE = (
     "quiet",
     "tensorboard",
 )
-GIVEN = ("data", "start", "level1", "perceptual_file")  # paths that the command itself names
+GIVEN = ("data", "start", "level1", "perceptual_file", "sampler")  # paths that the command itself names
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,12 @@ def read_run(folder: Path) -> RunRecord | None:
     first = settings["decoder"] if second else settings
     data = first.get("data") or ()
     names = tuple(map(_name, [data] if isinstance(data, str) else data))
-    if "level" in first:
+    if "inverter_times" in first:
+        what = "inverter --joint"
+    elif "level" in first:
         what = f"unet --arch {first.get('arch')} --level {first['level']}"
+    elif "picture_every" in first:
+        what = f"inverter --sampler {shlex.quote(_shipped(first['sampler']) or _name(first['sampler']))}"
     elif "arch" in first:
         what = f"decoder --arch {_second(first['arch']) if second else first['arch']}"
     else:

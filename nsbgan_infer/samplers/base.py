@@ -22,7 +22,8 @@ class SamplerInfo:
     the truncation acts: "z" (`draw_latents` applies it) or "w" (the sampler does, by scaling w towards its mean; z is
     drawn untruncated). Callers hand it on: ``draw_latents(..., truncates=info.truncates)``. `makes` is the reduction
     that a sample is (`reductions`): by default that of its basis, an ordinary picture being `bicubic`. `labels` says
-    what `classes` count: ImageNet's classes, or those of other data, which have numbers but no names here.
+    what `classes` count: ImageNet's classes, or those of other data, which have numbers but no names here. `offsets`:
+    of the numbers of `Latents.offsets`, how many move what is inside the sampler, and how many are added to its sample.
     """
 
     name: str
@@ -36,6 +37,7 @@ class SamplerInfo:
     truncates: TruncatedSpace = "z"
     makes: str = ""
     labels: Literal["imagenet", "numbers"] = "imagenet"
+    offsets: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if not self.makes:

@@ -4,6 +4,9 @@ A linear map draws a coarse 16 x 16 picture from the code; five convolutional st
 every size and add what it lacks. Each convolution is modulated by code and class and divided by the length of its
 modulated weights (Karras et al. 2020, arXiv:1912.04958, section 2.2), so that no batch statistics are needed and an
 image depends on its own latent alone. Few channels at 64 x 64: on a CPU the cost lies there.
+
+`offsets` move what the code gives: the coarse picture, the start at 4 x 4, and the style of each convolution by itself
+(W+ of Abdal et al. 2019, arXiv:1904.03189). An inversion finds them; drawn images have none.
 """
 
 from __future__ import annotations
@@ -37,18 +40,29 @@ class LeanGenerator(nn.Module):
         self.after = nn.ModuleList(ModulatedConv(b, b, style_dim) for b in widths[1:])
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
-    def forward(self, code: Tensor, c: Tensor) -> Tensor:
-        """Code and class embedding -> (B, 3, 4 * 2^(stages - 1), ...)."""
+    @property
+    def offset_sizes(self) -> tuple[int, int, int]:
+        """How many numbers move the coarse picture, the start, and all styles."""
+        convolutions = 1 + len(self.before) + len(self.after)
+        return self.coarse.out_features, self.start.out_features, convolutions * self.first.style.in_features
+
+    def forward(self, code: Tensor, c: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """Code, class embedding and offsets (B, sum of `offset_sizes`) -> (B, 3, 4 * 2^(stages - 1), ...)."""
         both = torch.cat((code, c), 1)
-        style = self.mapping(both)
-        coarse = self.coarse(code).view(-1, 3, COARSE, COARSE)
-        x = self.start(both).view(code.shape[0], -1, 4, 4).contiguous(memory_format=torch.channels_last)
+        style, coarse, start = self.mapping(both), self.coarse(code), self.start(both)
+        styles = [style] * (1 + len(self.before) + len(self.after))
+        if offsets is not None:
+            more, start_more, style_more = offsets.split(self.offset_sizes, 1)  # type: ignore[no-untyped-call]
+            coarse, start = coarse + more, start + start_more
+            styles = [a + b for a, b in zip(styles, style_more.chunk(len(styles), 1), strict=True)]
+        coarse = coarse.view(-1, 3, COARSE, COARSE)
+        x = start.view(code.shape[0], -1, 4, 4).contiguous(memory_format=torch.channels_last)
         x = x * torch.rsqrt(x.float().square().mean((1, 2, 3), keepdim=True) + 1e-8).to(x.dtype)
-        x = self.first(x, style)  # (B, widths[0], 4, 4)
-        for before, look, after in zip(self.before, self.look, self.after, strict=True):
-            x = F.interpolate(before(x, style), scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = self.first(x, styles[0])  # (B, widths[0], 4, 4)
+        for i, (before, look, after) in enumerate(zip(self.before, self.look, self.after, strict=True)):
+            x = F.interpolate(before(x, styles[1 + 2 * i]), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = x + look(resized(coarse, x.shape[-1]))
-            x = (x + after(x, style)) * 0.5**0.5
+            x = (x + after(x, styles[2 + 2 * i])) * 0.5**0.5
         out: Tensor = self.to_rgb(x) + resized(coarse, x.shape[-1])
         return out
 

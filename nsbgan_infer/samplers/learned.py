@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.classes import NUM_CLASSES
 from nsbgan_infer.encoders.base import Basis
+from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.reductions import OF_BASIS
 from nsbgan_infer.samplers.base import SamplerInfo, graph_of
@@ -115,13 +116,47 @@ class LearnedSampler(Component):
         """Truncation is the standard deviation of z: what the authors did for their learned samplers (spec 5.4)."""
         c: LearnedConfig = self.config
         makes = OF_BASIS[c.basis]  # what `nsbgan data encode` made
-        return SamplerInfo(
-            c.name, c.basis, c.resolution, c.z_dim, c.classes, "std", c.truncation, c.licence, makes=makes
-        )
+        offsets = (0, 0)
+        if isinstance(self.generator, LeanGenerator):
+            offsets = (sum(self.generator.offset_sizes), 3 * c.resolution**2)
+        about = (c.name, c.basis, c.resolution, c.z_dim, c.classes, "std", c.truncation, c.licence)
+        return SamplerInfo(*about, makes=makes, offsets=offsets)
 
     def forward(self, latents: Latents) -> Tensor:
         """`Latents` of batch B -> (B, 3, resolution, resolution). Weights of foreign classes in `y` are ignored."""
-        return self.draw(latents.z, latents.y[:, list(self.config.classes)])
+        return self.draw_vector(self.vector_of(latents), latents)
+
+    def vector_of(self, latents: Latents) -> Tensor:
+        """Of a lean sampler the code, which says all of the picture, else z: see `vectors.HasVector`."""
+        dtype = self.embed.weight.dtype
+        z, weights = latents.z.to(dtype), self._weights(latents)
+        return self.prior(z, weights) if self.config.form == "lean" else z
+
+    def at_vector(self, vector: Tensor, latents: Latents) -> Latents:
+        """`latents` with a z that gives `vector`; of a lean sampler the shortest, over all stored codes."""
+        z = self.prior.find(vector, self._weights(latents)) if self.config.form == "lean" else vector
+        return replace(latents, z=z)
+
+    def draw_vector(self, vector: Tensor, latents: Latents) -> Tensor:
+        """The sample of `vector` (B, length), with class weights and offsets of `latents`."""
+        return self.draw_code(vector, self._weights(latents), latents.offsets)
+
+    def as_class(self, latents: Latents, y: Tensor) -> Latents:
+        """A lean sampler's code is moved as the means of the classes lie to each other, and what is far from all stored
+        codes of the new class is shortened to what drawn ones have; offsets belong to the old picture alone and are
+        left out. Of the other forms z stays."""
+        changed = replace(latents, y=y, offsets=None)
+        if self.config.form != "lean":
+            return changed
+        mean, count = self.prior.mean, self.config.code_dim
+        code = self.vector_of(latents) + (self._weights(changed) - self._weights(latents)) @ mean
+        z = self.prior.find(code, self._weights(changed))
+        rest, usual = z[:, :count], self.config.truncation * count**0.5
+        rest = rest * (usual / rest.norm(dim=1, keepdim=True).clamp(min=usual))
+        return replace(changed, z=torch.cat((rest, z[:, count:]), 1))
+
+    def _weights(self, latents: Latents) -> Tensor:
+        return latents.y[:, list(self.config.classes)].to(self.embed.weight.dtype)
 
     def graph(self) -> Graph:
         """See `graph_of`. The prior is not part of it: it is small, and stays in fp32 torch."""
@@ -132,7 +167,9 @@ class LearnedSampler(Component):
         return Graph(_Draw(self), ("z", "y"), lambda latents: (latents.z, latents.y[:, list(self.config.classes)]))
 
     def graph_inputs(self, latents: Latents) -> dict[str, Tensor]:
-        """The tensors that `forward_tensors` takes, by name."""
+        """The tensors that `forward_tensors` takes, by name. Raises UsageError for offsets, which no graph has."""
+        if latents.offsets is not None:
+            raise UsageError("Latents of an inverted photo have offsets, which only torch draws: add --engine eager.")
         dtype = self.embed.weight.dtype
         z, y = latents.z.to(dtype), latents.y[:, list(self.config.classes)].to(dtype)
         return {"code": self.prior(z, y) if self.config.form == "lean" else z, "y": y}
@@ -148,9 +185,13 @@ class LearnedSampler(Component):
         code = self.prior(z, weights) if self.config.form == "lean" else z
         return self.draw_code(code, weights)
 
-    def draw_code(self, code: Tensor, weights: Tensor) -> Tensor:
+    def draw_code(self, code: Tensor, weights: Tensor, offsets: Tensor | None = None) -> Tensor:
         """What `draw` does once the code is known: for lean (B, code_dim), for the BigGANs z itself."""
-        return denormalised(self.generator(code, self.embed(weights)), self.config)
+        if offsets is None:
+            return denormalised(self.generator(code, self.embed(weights)), self.config)
+        inside, added = offsets.split(self.info.offsets, 1)  # type: ignore[no-untyped-call]
+        sample = denormalised(self.generator(code, self.embed(weights), inside.to(code.dtype)), self.config)
+        return sample + added.view_as(sample)
 
 
 class _Draw(nn.Module):
@@ -187,6 +228,16 @@ class CodePrior(nn.Module):
         blend = F.normalize(torch.softmax(SHARPNESS * direction @ self.keys.t(), 1), dim=1)  # (B, centres)
         offset = torch.einsum("bk,bp,kpc->bc", weights, blend, self.offset)
         return weights @ self.mean + offset + (weights @ self.spread) * z[:, :code_dim]
+
+    def find(self, code: Tensor, weights: Tensor) -> Tensor:
+        """A z that gives `code` (B, code_dim): its direction is that of the stored code from which the rest is the
+        shortest, so that what is added lies as near as may be to what is drawn."""
+        choices = self.keys * self.keys.shape[1] ** 0.5  # (centres, choice_dim), as long as drawn ones
+        blend = F.normalize(torch.softmax(SHARPNESS * self.keys @ self.keys.t(), 1), dim=1)  # (centres, centres)
+        stored = torch.einsum("bk,qp,kpc->bqc", weights, blend, self.offset)
+        rest = (code[:, None] - (weights @ self.mean)[:, None] - stored) / (weights @ self.spread)[:, None]
+        nearest = rest.square().sum(2).argmin(1)  # (B,)
+        return torch.cat((rest[torch.arange(len(code)), nearest], choices[nearest]), 1)
 
 
 def normalised(low: Tensor, config: LearnedConfig) -> Tensor:

@@ -1,7 +1,8 @@
 """What an architecture says of itself where it is defined, and how it is found by name.
 
-A module of samplers/ or decoders/ defines a `Component` and decorates it with `@architecture`: no table elsewhere names
-it. The modules of these rooms are listed, not named, and imported only when an architecture is asked for.
+A module of samplers/, decoders/ or inverters/ defines a `Component` and decorates it with `@architecture`: no table
+elsewhere names it. The modules of these rooms are listed, not named, and imported only when an architecture is asked
+for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.errors import unknown_name
 
-ROOMS = ("nsbgan_infer.decoders", "nsbgan_infer.samplers")
+ROOMS = ("nsbgan_infer.decoders", "nsbgan_infer.samplers", "nsbgan_infer.inverters")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Component(nn.Module):
     """
 
     kind: ClassVar[str]
-    """sampler or decoder"""
+    """sampler, decoder or inverter"""
     arch: ClassVar[str]
     """The name in `config.json`, unique among all architectures."""
     Config: ClassVar[type[Any]]

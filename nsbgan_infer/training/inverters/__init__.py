@@ -1,0 +1,1 @@
+"""Training of inverters: `regression` learns from pictures that a frozen sampler draws."""
