@@ -24,9 +24,9 @@ NOTE = "*Written by `python docs/reference.py`: change the source, not this page
 MODULES = {
     "pipeline": ["NsbPipeline"],
     "pretrained": ["list_models"],
-    "calls": ["Output", "Drawing", "Request"],
-    "joints": ["Stage"],
-    "wrapping": ["as_sampler", "as_decoder"],
+    "frame.calls": ["Output", "Drawing", "Request"],
+    "frame.joints": ["Stage"],
+    "frame.wrapping": ["as_sampler", "as_decoder"],
     "classes": ["find_class", "list_classes", "parse_classes", "search"],
     "latents": ["Latents", "draw_latents", "walk"],
     "samplers.base": ["SamplerInfo", "Sampler"],

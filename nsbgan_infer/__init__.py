@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nsbgan_infer.bulk.plan import Plan
     from nsbgan_infer.bulk.run import run
-    from nsbgan_infer.calls import Drawing, Output, Request
     from nsbgan_infer.classes import find_class, list_classes, parse_classes
     from nsbgan_infer.decoders.base import Decoder, DecoderInfo
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
+    from nsbgan_infer.frame.calls import Drawing, Output, Request
+    from nsbgan_infer.frame.joints import Stage
+    from nsbgan_infer.frame.wrapping import as_decoder, as_sampler
     from nsbgan_infer.images import Recipe, grid, save_image
     from nsbgan_infer.inversion.run import invert
-    from nsbgan_infer.joints import Stage
     from nsbgan_infer.latents import Latents, draw_latents, vary, walk
     from nsbgan_infer.latents_file import load_latents, save_latents
     from nsbgan_infer.outputs.inspect import inspect
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from nsbgan_infer.samplers.base import Sampler, SamplerInfo
     from nsbgan_infer.storage.architectures import Component
     from nsbgan_infer.storage.components import load_component, save_component
-    from nsbgan_infer.wrapping import as_decoder, as_sampler
 
 __version__ = "0.1.0"
 
@@ -49,23 +49,23 @@ _HOME = {
     "Component": "storage.architectures",
     "Decoder": "decoders.base",
     "DecoderInfo": "decoders.base",
-    "Drawing": "calls",
+    "Drawing": "frame.calls",
     "ImageWriter": "outputs.writer",
     "Latents": "latents",
     "NsbError": "errors",
     "NsbPipeline": "pipeline",
-    "Output": "calls",
+    "Output": "frame.calls",
     "PixelEncoder": "encoders",
     "Plan": "bulk.plan",
     "Recipe": "images",
-    "Request": "calls",
+    "Request": "frame.calls",
     "Rule": "rejection",
     "Sampler": "samplers.base",
     "SamplerInfo": "samplers.base",
-    "Stage": "joints",
+    "Stage": "frame.joints",
     "WaveletEncoder": "encoders",
-    "as_decoder": "wrapping",
-    "as_sampler": "wrapping",
+    "as_decoder": "frame.wrapping",
+    "as_sampler": "frame.wrapping",
     "draw_accepted": "rejection",
     "draw_latents": "latents",
     "enlarge": "photos",

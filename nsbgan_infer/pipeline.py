@@ -15,27 +15,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nsbgan_infer.asking import check_latents, class_ids, holds_mix, latents_of, mixed_latents, seeds_of
-from nsbgan_infer.asking import requests_of as requests_of
-from nsbgan_infer.calls import AS_TRAINED as AS_TRAINED
-from nsbgan_infer.calls import Classes as Classes
-from nsbgan_infer.calls import Drawing as Drawing
-from nsbgan_infer.calls import Mix
-from nsbgan_infer.calls import Output as Output
-from nsbgan_infer.calls import Request as Request
-from nsbgan_infer.calls import join_outputs as join_outputs
-from nsbgan_infer.calls import with_recipe as with_recipe
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.devices import dtype_name, pick_device, pick_float
 from nsbgan_infer.encoders.table import follow
 from nsbgan_infer.errors import NonFiniteError, UsageError, WorkError, WrongTypeError
+from nsbgan_infer.frame.asking import check_latents, class_ids, holds_mix, latents_of, mixed_latents, seeds_of
+from nsbgan_infer.frame.asking import requests_of as requests_of
+from nsbgan_infer.frame.calls import AS_TRAINED as AS_TRAINED
+from nsbgan_infer.frame.calls import Classes as Classes
+from nsbgan_infer.frame.calls import Drawing as Drawing
+from nsbgan_infer.frame.calls import Mix
+from nsbgan_infer.frame.calls import Output as Output
+from nsbgan_infer.frame.calls import Request as Request
+from nsbgan_infer.frame.calls import join_outputs as join_outputs
+from nsbgan_infer.frame.calls import with_recipe as with_recipe
+from nsbgan_infer.frame.joints import Stage as Stage
+from nsbgan_infer.frame.joints import check_joints, check_part, check_parts, describe_parts, reductions_of
+from nsbgan_infer.frame.progress import bar
 from nsbgan_infer.images import Recipe
-from nsbgan_infer.joints import Stage as Stage
-from nsbgan_infer.joints import check_joints, check_part, check_parts, describe_parts, reductions_of
 from nsbgan_infer.latents import Latents, TruncationMode, check_truncation, walk
 from nsbgan_infer.latents_file import latents_table
-from nsbgan_infer.progress import bar
 from nsbgan_infer.reductions import Reduction
 from nsbgan_infer.registry import load_decoder, package_of
 from nsbgan_infer.samplers.base import Sampler

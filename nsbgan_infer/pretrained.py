@@ -18,7 +18,8 @@ from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.encoders import encoder_config
 from nsbgan_infer.encoders.table import all_encoders
 from nsbgan_infer.errors import CheckpointError, NsbError, UsageError, unknown_name
-from nsbgan_infer.joints import Stage, check_part
+from nsbgan_infer.frame.joints import Stage, check_part
+from nsbgan_infer.frame.wrapping import holds_module, load_module, save_module
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.presets import PRESETS, Preset
 from nsbgan_infer.registry import KINDS, Kind, entries, load_decoder, load_encoder, load_sampler
@@ -27,7 +28,6 @@ from nsbgan_infer.storage.components import Component, copy_component, load_comp
 from nsbgan_infer.storage.files import check_plain_name, read_json, writable_folder, write_json
 from nsbgan_infer.storage.hub import fetch_repo, parse_ref
 from nsbgan_infer.storage.shipped import default_decoder
-from nsbgan_infer.wrapping import holds_module, load_module, save_module
 
 INDEX, CONFIG, WEIGHTS = "model_index.json", "config.json", "model.safetensors"
 

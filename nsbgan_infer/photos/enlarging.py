@@ -25,7 +25,7 @@ from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.decoders.tiling import SMALLEST
 from nsbgan_infer.engines.graph import Engined
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.joints import check_part
+from nsbgan_infer.frame.joints import check_part
 from nsbgan_infer.photos.alpha import spread_colours
 from nsbgan_infer.photos.reading import Photo, open_photo
 from nsbgan_infer.photos.resizing import Wish, resize, spread_hidden

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nsbgan_infer.datasets import ImageSource, centre_square
 from nsbgan_infer.errors import ImageFileError, NsbError, UsageError
-from nsbgan_infer.progress import bar
+from nsbgan_infer.frame.progress import bar
 from nsbgan_infer.training.loop import step_generator
 
 Pixels = NDArray[np.uint8]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import CLASSES, tiny_sampler
 
-from nsbgan_infer.asking import class_ids, mixed_latents, seeds_of, shares_of
-from nsbgan_infer.calls import Drawing
 from nsbgan_infer.errors import NsbError, UsageError, WrongTypeError
+from nsbgan_infer.frame.asking import class_ids, mixed_latents, seeds_of, shares_of
+from nsbgan_infer.frame.calls import Drawing
 
 INFO = tiny_sampler().info
 

@@ -8,7 +8,7 @@ import pytest
 import tqdm.auto
 from tiny import tiny_pipeline
 
-from nsbgan_infer.progress import bar
+from nsbgan_infer.frame.progress import bar
 
 
 class Spy:

@@ -11,8 +11,8 @@ from PIL import Image
 from tiny import tiny_pipeline
 
 from nsbgan_infer import Output, regenerate
-from nsbgan_infer.calls import SHOWN, join_outputs, with_recipe
 from nsbgan_infer.errors import UsageError
+from nsbgan_infer.frame.calls import SHOWN, join_outputs, with_recipe
 from nsbgan_infer.images import read_recipe
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from nsbgan_infer import NsbPipeline, Stage
 from nsbgan_infer.decoders.subband import SubbandDecoder
 from nsbgan_infer.errors import WrongTypeError
-from nsbgan_infer.joints import describe_parts
+from nsbgan_infer.frame.joints import describe_parts
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from nsbgan_infer.calls import Drawing, Mix, Request
 from nsbgan_infer.classes import NUM_CLASSES, find_class, parse_classes, parse_numbers
 from nsbgan_infer.errors import UsageError, WrongTypeError
+from nsbgan_infer.frame.calls import Drawing, Mix, Request
 from nsbgan_infer.latents import Latents, check_seed, draw_latents
 from nsbgan_infer.samplers.base import Sampler, SamplerInfo
 
