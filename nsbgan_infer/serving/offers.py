@@ -33,15 +33,15 @@ class Offer:
     def row(self) -> PresetRow:
         """The preset as GET /models shows it."""
         info = self.pipeline.sampler.info
-        parts = [info, *(stage.decoder.info for stage in self.pipeline.stages)]
+        decoders = [stage.decoder.info for stage in self.pipeline.stages]
         return PresetRow(
             name=self.name,
             sampler=info.name,
-            decoders=[stage.decoder.info.name for stage in self.pipeline.stages],
+            decoders=[decoder.name for decoder in decoders],
             classes=len(self.classes or ()),
             resolutions=list(self.pipeline.resolutions),
             truncation=info.truncation,
-            licences={part.name: part.licence for part in parts},
+            licences={info.name: info.licence, **{decoder.name: decoder.licence for decoder in decoders}},
         )
 
 

@@ -90,7 +90,7 @@ def test_a_replica_loads_its_pipelines_once_and_refuses_the_network_from_then_on
     from nsbgan_infer.serving.schemas import GenerateBody
 
     replica = Replica(HeldMaker, ["tiny"], 1)
-    assert replica.maker.pipeline.cache_info().currsize == 1  # type: ignore[attr-defined]
+    assert replica.maker.pipeline.cache_info().currsize == 1
     task = tiny_offers(replica.maker).task(GenerateBody.model_validate({"class": 207}))
     assert [made.recipe.class_id for made in replica([task, task])] == [207, 207]
     assert hub.is_offline()
