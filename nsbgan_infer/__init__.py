@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
     from nsbgan_infer.errors import NsbError
     from nsbgan_infer.images import Recipe, grid, save_image
-    from nsbgan_infer.inversion import invert
+    from nsbgan_infer.inversion.run import invert
     from nsbgan_infer.latents import Latents, draw_latents, vary, walk
     from nsbgan_infer.latents_file import load_latents, save_latents
     from nsbgan_infer.outputs.inspect import inspect
@@ -65,7 +65,7 @@ _HOME = {
     "find_class": "classes",
     "grid": "images",
     "inspect": "outputs.inspect",
-    "invert": "inversion",
+    "invert": "inversion.run",
     "load_classifier": "registry",
     "load_component": "storage.components",
     "load_decoder": "registry",

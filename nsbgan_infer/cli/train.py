@@ -229,21 +229,33 @@ def sampler_command(form: str, data: Path, name: str | None, start: str | None, 
 
 
 @command.command("inverter")
-@click.option("--sampler", required=True, metavar="NAME|PATH", shell_complete=sampler_names, help="Whose pictures.")
+@click.option("--sampler", metavar="NAME|PATH", shell_complete=sampler_names, help="The frozen sampler.")
+@click.option("--joint", is_flag=True, help="Train a sampler and its inverter together instead, on --data (BigBiGAN).")
+@click.option("--data", type=EXISTING, metavar="SET", help="For --joint: a folder of `nsbgan data encode`.")
 @click.option("--name", metavar="NAME", help="Of the inverter. Default: the run folder's.")
 @run_options(("small", "tiny"))
 @console_options
-def inverter_command(sampler: str, name: str | None, run: Run, console: Console) -> None:
+def inverter_command(
+    sampler: str | None, joint: bool, data: Path | None, name: str | None, run: Run, console: Console
+) -> None:
     """Train an inverter: from a sample back to what its sampler drew it from.
 
-    The sampler stays as it is, and no pictures are needed: it draws them.
+    The sampler stays as it is, and no pictures are needed: it draws them. With --joint both learn from the pictures of
+    --data; the sampler is then in the folder `sampler` of the run's.
     """
+    if joint != (data is not None) or joint == (sampler is not None):
+        raise UsageError("Give --sampler NAME, or --joint with --data SET for a new sampler and its inverter.")
     run.check()
+    overrides = run.overrides(console, **({"name": name} if name else {}))
+    if joint:
+        from nsbgan_infer.training.inverters.joint import joint_settings, train_joint
+
+        both = joint_settings(run.preset, data=str(data), out=run.out, overrides=overrides)
+        _report(run, console, lambda: train_joint(both))
+        return
     from nsbgan_infer.training.inverters.regression import inverter_settings, train_inverter
 
-    settings = inverter_settings(
-        run.preset, sampler=sampler, out=run.out, overrides=run.overrides(console, **({"name": name} if name else {}))
-    )
+    settings = inverter_settings(run.preset, sampler=str(sampler), out=run.out, overrides=overrides)
     _report(run, console, lambda: train_inverter(settings))
 
 

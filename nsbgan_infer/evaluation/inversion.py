@@ -19,7 +19,8 @@ from nsbgan_infer.classifiers.base import Classifier
 from nsbgan_infer.datasets import ImageSource
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.inversion import Freedom, invert, reduce_to_sample, working_side
+from nsbgan_infer.inversion import Freedom, invert
+from nsbgan_infer.inversion.photo import reduce_to_sample, working_side
 from nsbgan_infer.pipeline import Drawing, NsbPipeline, Request
 
 BATCH = 10

@@ -27,8 +27,9 @@ LAYOUT = 16  # side of the sample that the linear map sees
 class ConvInverterConfig:
     """What an inverter is, see `InverterInfo`. Raises ValueError for values that do not fit together.
 
-    `widths` are the channels after each halving: as many as lead from `resolution` to 4. `classes` is empty for a
-    sampler without classes.
+    `widths` are the channels after each halving: as many as lead from `resolution` to 4. `hidden` is the width between
+    the two linear layers behind them; 0 leaves convolutions and layers out. `classes` is empty for a sampler without
+    classes.
     """
 
     sampler: str
@@ -46,8 +47,8 @@ class ConvInverterConfig:
     def __post_init__(self) -> None:
         if self.resolution != 4 << len(self.widths):
             raise ValueError(f"{len(self.widths)} halvings do not lead from {self.resolution} to 4 pixels")
-        if any(w < 8 or w % 8 for w in self.widths) or min(self.hidden, self.length) < 1:
-            raise ValueError("widths are multiples of 8, hidden and length at least 1")
+        if any(w < 8 or w % 8 for w in self.widths) or self.hidden < 0 or self.length < 1:
+            raise ValueError("widths are multiples of 8, hidden at least 0 and length at least 1")
         if self.makes not in REDUCTIONS or REDUCTIONS[self.makes].basis != self.basis:
             raise ValueError(f"makes {self.makes!r} is no reduction of basis {self.basis}")
         if any(not 0 <= c < NUM_CLASSES for c in self.classes):
@@ -62,18 +63,19 @@ class ConvInverter(Component):
     arch: ClassVar[str] = "conv-inverter"
     Config = ConvInverterConfig
     tiny = ConvInverterConfig("tiny", "", "wavelet", "wavelet", 16, 4, (1, 207), (8, 8), 8)
-    sentence = "A small convolutional network that guesses, from one sample, what its sampler drew it from."
+    sentence = "Linear maps of the sample, and where that pays a small convolutional network beside them."
 
     def __init__(self, config: ConvInverterConfig) -> None:
         super().__init__(config)
         c = config
-        halvings: list[nn.Module] = []
-        for a, b in pairwise((3, *c.widths)):
-            halvings += [nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(8, b), nn.SiLU()]
-        self.body = nn.Sequential(*halvings)
-        self.seen = nn.Linear(c.widths[-1] * 16, c.hidden)
-        self.embed = nn.Linear(max(1, len(c.classes)), c.hidden)
-        self.last = nn.Linear(c.hidden, c.length)
+        if c.hidden:
+            halvings: list[nn.Module] = []
+            for a, b in pairwise((3, *c.widths)):
+                halvings += [nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(8, b), nn.SiLU()]
+            self.body = nn.Sequential(*halvings)
+            self.seen = nn.Linear(c.widths[-1] * 16, c.hidden)
+            self.embed = nn.Linear(max(1, len(c.classes)), c.hidden)
+            self.last = nn.Linear(c.hidden, c.length)
         self.layout = nn.Linear(3 * LAYOUT**2, c.length, bias=False)
         self.typical = nn.Linear(max(1, len(c.classes)), c.length, bias=False)
 
@@ -94,8 +96,9 @@ class ConvInverter(Component):
         weights = self.class_weights(y)
         x = sample * 2 - 1
         layout = F.adaptive_avg_pool2d(x, LAYOUT).flatten(1)
-        seen = F.silu(self.seen(self.body(x).flatten(1)) + self.embed(weights))
-        out: Tensor = self.last(seen) + self.layout(layout) + self.typical(weights)
+        out: Tensor = self.layout(layout) + self.typical(weights)
+        if self.config.hidden:
+            out = out + self.last(F.silu(self.seen(self.body(x).flatten(1)) + self.embed(weights)))
         return out
 
     def class_weights(self, y: Tensor) -> Tensor:

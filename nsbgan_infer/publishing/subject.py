@@ -21,7 +21,7 @@ from nsbgan_infer.storage.shipped import manifest
 
 CARD, SHEET = "README.md", "sheet.webp"
 EXTRAS = (CARD, SHEET, "LICENSE", "LICENSE.md", "LICENSE.txt")
-RUN_FILES = ("settings.json", "log.jsonl", "checkpoint.pt", "codes.pt", "tensorboard", "sheets")
+RUN_FILES = ("settings.json", "log.jsonl", "checkpoint.pt", "codes.pt", "tensorboard", "sheets", "sampler")
 
 Content = Path | bytes
 

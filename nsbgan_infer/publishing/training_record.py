@@ -42,7 +42,9 @@ def read_run(folder: Path) -> RunRecord | None:
     first = settings["decoder"] if second else settings
     data = first.get("data") or ()
     names = tuple(map(_name, [data] if isinstance(data, str) else data))
-    if "level" in first:
+    if "inverter_times" in first:
+        what = "inverter --joint"
+    elif "level" in first:
         what = f"unet --arch {first.get('arch')} --level {first['level']}"
     elif "picture_every" in first:
         what = f"inverter --sampler {shlex.quote(_shipped(first['sampler']) or _name(first['sampler']))}"

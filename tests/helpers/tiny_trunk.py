@@ -6,8 +6,8 @@ import pytest
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsbgan_infer import inversion
 from nsbgan_infer.classifiers.lite_trunk import Seen
+from nsbgan_infer.inversion import search
 
 
 class TinyTrunk(nn.Module):
@@ -22,5 +22,5 @@ class TinyTrunk(nn.Module):
 
 
 def use_tiny_trunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `inversion` look through tiny trunks."""
-    monkeypatch.setattr(inversion, "LiteTrunk", TinyTrunk)
+    """Let inversions look through tiny trunks."""
+    monkeypatch.setattr(search, "LiteTrunk", TinyTrunk)

@@ -13,7 +13,7 @@ from torch import Tensor
 from nsbgan_infer.errors import CheckpointError
 from nsbgan_infer.inverters.base import InverterInfo
 from nsbgan_infer.inverters.conformance import check_inverter
-from nsbgan_infer.inverters.conv_inverter import ConvInverterConfig
+from nsbgan_infer.inverters.conv_inverter import ConvInverter, ConvInverterConfig
 from nsbgan_infer.registry import BUILT_IN, inverter_for, load_inverter
 from nsbgan_infer.storage.architectures import all_architectures
 
@@ -57,6 +57,12 @@ def test_whatever_weights_ship_conform(name: str) -> None:
     assert inverter_for(inverter.info.sampler) == name
 
 
+def test_linear_maps_alone_conform_too() -> None:
+    network = ConvInverter(replace(ConvInverter.tiny, hidden=0))
+    assert failures(network.eval()) == set()
+    assert set(network.state_dict()) == {"layout.weight", "typical.weight"}
+
+
 def test_a_broken_promise_is_named() -> None:
     assert failures(Plugin(good)) == set()
     assert failures(Plugin(good, replace(INFO, makes="wavelet"))) == {"info"}
@@ -69,7 +75,7 @@ def test_a_broken_promise_is_named() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"resolution": 24}, {"widths": (8, 12)}, {"hidden": 0}, {"makes": "bicubic"}, {"classes": (1000,)}],
+    [{"resolution": 24}, {"widths": (8, 12)}, {"hidden": -1}, {"makes": "bicubic"}, {"classes": (1000,)}],
 )
 def test_a_configuration_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"halvings|widths|reduction|ImageNet"):

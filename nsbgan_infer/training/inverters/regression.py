@@ -45,6 +45,7 @@ class InverterSettings:
     widths: tuple[int, ...] = ()
     """Channels after each halving, down to 4 x 4 (none: 32, 64, 128, then 160)."""
     hidden: int = 160
+    """Width of the layer behind the convolutions; 0: linear maps alone."""
     first: int = 512
     """Pairs drawn before the first step: the linear start comes from them (0: none)."""
     fresh: int = 8

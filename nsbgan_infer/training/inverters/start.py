@@ -20,8 +20,9 @@ CLASS_GAIN = 4.0  # a class is as large an input as the brightness of a whole pi
 @torch.no_grad()
 def start_linear(network: ConvInverter, sample: Tensor, y: Tensor, vector: Tensor) -> None:
     """`solve_linear`, what the convolutions add beginning at 0."""
-    network.last.weight.zero_()
-    network.last.bias.zero_()
+    if network.config.hidden:
+        network.last.weight.zero_()
+        network.last.bias.zero_()
     solve_linear(network, sample, y, vector)
 
 
@@ -53,6 +54,9 @@ def ridge(x: Tensor, target: Tensor, penalty: float) -> Tensor:
     Solved for a weight of each pair or of each input, whichever are fewer.
     """
     held = len(x) * penalty * x.square().mean() * torch.eye(min(x.shape), dtype=x.dtype)
+    found: Tensor
     if len(x) < x.shape[1]:
-        return x.t() @ torch.linalg.solve(x @ x.t() + held, target)
-    return torch.linalg.solve(x.t() @ x + held, x.t() @ target)
+        found = x.t() @ torch.linalg.solve(x @ x.t() + held, target)
+    else:
+        found = torch.linalg.solve(x.t() @ x + held, x.t() @ target)
+    return found

@@ -14,15 +14,15 @@ from tiny import TinyClassifier, randomise, tiny_decoder, tiny_published, tiny_s
 from tiny_trunk import use_tiny_trunks
 
 from nsbgan_infer import NsbPipeline, Stage, invert, load_inverter, vary, walk
-from nsbgan_infer import inversion as module
 from nsbgan_infer.errors import ImageFileError, UsageError
-from nsbgan_infer.inversion import read_square, reduce_to_sample, working_side
+from nsbgan_infer.inversion import run as module
+from nsbgan_infer.inversion.photo import read_square, reduce_to_sample, working_side
 from nsbgan_infer.inverters.conv_inverter import ConvInverter, ConvInverterConfig
 from nsbgan_infer.pipeline import Request
 from nsbgan_infer.samplers.vectors import vectors
 from nsbgan_infer.storage.shipped import manifest
 
-COVERS = ["inverters.base", "inverters.conv_inverter", "samplers.vectors", "classifiers.lite_trunk"]
+COVERS = ["inversion.photo", "inversion.search", "samplers.vectors", "classifiers.lite_trunk"]
 
 
 @pytest.fixture(autouse=True)
