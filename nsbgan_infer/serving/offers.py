@@ -37,11 +37,11 @@ class Offer:
         return PresetRow(
             name=self.name,
             sampler=info.name,
-            decoders=[d.name for d in decoders],
+            decoders=[decoder.name for decoder in decoders],
             classes=len(self.classes or ()),
             resolutions=list(self.pipeline.resolutions),
             truncation=info.truncation,
-            licences={info.name: info.licence} | {d.name: d.licence for d in decoders},
+            licences={info.name: info.licence, **{decoder.name: decoder.licence for decoder in decoders}},
         )
 
 

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,6 +102,57 @@ def test_a_run_that_is_there_is_refused_before_ray_starts(tmp_path: Path) -> Non
     runs.run(plan_of(), tmp_path, make)
     with pytest.raises(UsageError, match="--resume"):
         run_on_ray(plan_of(), tmp_path, plain)
+
+
+class Interrupted:
+    """Ray as far as a run goes until Ctrl-C or SIGTERM comes: one shard is made, then the signal's exception rises."""
+
+    exceptions = None
+
+    def __init__(self) -> None:
+        self.stopped, self.waits = False, 0
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **_: object) -> None:
+        pass
+
+    def shutdown(self) -> None:
+        self.stopped = True
+
+    def remote(self, **_: object) -> Any:
+        def actor(kind: Any) -> Any:
+            def start(*args: Any) -> Any:
+                worker = kind(*args)
+                return SimpleNamespace(shard=SimpleNamespace(remote=functools.partial(functools.partial, worker.shard)))
+
+            return SimpleNamespace(remote=start)
+
+        return actor
+
+    def wait(self, running: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        self.waits += 1
+        if self.waits > 1:
+            raise KeyboardInterrupt
+        return running[:1], running[1:]
+
+    def get(self, result: Any) -> Any:
+        return result()
+
+
+def test_a_signal_stops_ray_and_leaves_a_run_that_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = Interrupted()
+    monkeypatch.setattr("nsbgan_infer.bulk.ray.import_ray", lambda: ray)
+    with pytest.raises(KeyboardInterrupt):
+        run_on_ray(plan_of(), tmp_path / "out", plain, workers=1)
+    assert ray.stopped and runs.done(plan_of(), tmp_path / "out") == 12
+    runs.run(plan_of(), tmp_path / "out", make, resume=True)
+    runs.run(plan_of(), tmp_path / "whole", make)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 def test_a_machine_without_the_weights_says_which_are_missing_and_where(tmp_path: Path) -> None:

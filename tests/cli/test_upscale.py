@@ -171,6 +171,8 @@ def test_a_file_given_twice_is_made_once(run_json: JsonRun) -> None:
 
 def test_what_a_folder_holds_is_taken_or_counted(run: Run, run_json: JsonRun) -> None:
     Path("in/sub").mkdir(parents=True)
+    Path("in/@eaDir").mkdir()
+    photo(Path("in/@eaDir/thumbnail.png"))
     for ending in ("avif", "gif", "png", "jpg", "webp", "tif", "bmp"):
         photo(Path(f"in/{ending}1.{ending}"))
     photo(Path("in/j.jpg")).rename("in/j.jfif")
@@ -178,7 +180,7 @@ def test_what_a_folder_holds_is_taken_or_counted(run: Run, run_json: JsonRun) ->
     Path("in/._png1.png").write_text("macOS")
     Path("in/notes.txt").write_text("text")
     result = run("upscale", "in", *IWT)
-    line = "Left out: 1 hidden, 1 of other kinds, 1 sub-folders (--recursive takes them)."
+    line = "Left out: 1 hidden, 1 folders of thumbnails, 1 of other kinds, 1 sub-folders (--recursive takes them)."
     assert line in result.stderr
     assert len(names("out")) == 8 and "avif1_enlarged.png" in names("out") and "j_enlarged.png" in names("out")
     value = run_json("upscale", "in", "--recursive", "--out", "all", *IWT)

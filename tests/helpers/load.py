@@ -118,11 +118,13 @@ def bare_rate(preset: str, pictures: int, batch: int) -> tuple[float, float]:
 
 
 @contextmanager
-def served(preset: str, batch: int) -> Iterator[tuple[int, int]]:
+def served(preset: str, batch: int, queue: int) -> Iterator[tuple[int, int]]:
     """Port and process id of a service."""
     command = [sys.executable, "-m", "nsbgan_infer", "serve", "--preset", preset, "--port", "18888", "--offline"]
     server = subprocess.Popen(
-        [*command, "--batch-size", str(batch), "--deadline", "600"], stderr=subprocess.PIPE, text=True
+        [*command, "--batch-size", str(batch), "--deadline", "600", "--queue", str(queue)],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert server.stderr is not None
     try:
@@ -139,11 +141,12 @@ def main() -> None:
     parser.add_argument("--preset", default="embedded")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--queue", type=int, default=8)
     parser.add_argument("--times", type=float, default=4)
     given = parser.parse_args()
     pictures = 2 * given.batch
     rates = [bare_rate(given.preset, pictures, given.batch)]
-    with served(given.preset, given.batch) as (port, pid):
+    with served(given.preset, given.batch, given.queue) as (port, pid):
         asyncio.run(offer(port, 0.5, 2, classes=(207,)))  # the first picture warms up
         before = cpu_seconds(pid)
         load = asyncio.run(offer(port, given.times * rates[0][0], given.seconds, classes=(207, 217, 497), pid=pid))
