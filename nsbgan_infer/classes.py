@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -62,19 +62,26 @@ def all_kinds() -> dict[str, tuple[int, ...]]:
     return {name: tuple(sorted(found)) for name, found in kinds.items()}
 
 
-def search(text: str) -> list[ImageNetClass]:
-    """Classes that match `text`, best first: those of exactly that name; else all of that kind (`dog`: the breeds) and
-    those with these words in a name (`hot dog`); else those with a name that contains it (`dogsled`)."""
+def search(text: str, among: Collection[int] | None = None) -> list[ImageNetClass]:
+    """Classes that match `text`: those of exactly that name; else, best first, all of that kind (`dog`: the breeds),
+    those with these words in a name (`hot dog`) and those with a name that contains it (`bulldog`). `among`: only these
+    ids count."""
+    return [c for rank in _ranks(text, among) for c in rank]
+
+
+def _ranks(text: str, among: Collection[int] | None = None) -> list[list[ImageNetClass]]:
+    """What `search` finds, the exact names alone, or kinds and whole words before parts of words."""
     want = _plain(text)
     if not want:
         return []
-    classes = all_classes()
+    classes = [c for c in all_classes() if among is None or c.id in among]
     if exact := [c for c in classes if any(_plain(n) == want for n in c.names)]:
-        return exact
-    kind = all_kinds().get(want, ())
-    worded = [c for c in classes if any(f" {want} " in f" {_plain(n)} " for n in c.names)]
-    found = [classes[i] for i in kind] + [c for c in worded if c.id not in kind]
-    return found or [c for c in classes if any(want in _plain(n) for n in c.names)]
+        return [exact]
+    kind = set(all_kinds().get(want, ()))
+    worded = {c.id for c in classes if any(f" {want} " in f" {_plain(n)} " for n in c.names)}
+    best = [c for c in classes if c.id in kind] + [c for c in classes if c.id in worded - kind]
+    parts = [c for c in classes if c.id not in kind | worded and any(want in _plain(n) for n in c.names)]
+    return [rank for rank in (best, parts) if rank]
 
 
 def list_classes(word: str = "") -> list[ImageNetClass]:
@@ -109,7 +116,7 @@ def find_class(query: str | int) -> ImageNetClass:
             if c.wnid == text:
                 return c
         raise UnknownNameError(f"WordNet id {text} is not one of the 1000 ImageNet classes: see `nsbgan classes`.")
-    matches = search(text) if text else []
+    matches = next(iter(_ranks(text)), [])
     if len(matches) == 1:
         return matches[0]
     if matches:

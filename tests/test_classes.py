@@ -83,9 +83,17 @@ def test_a_kind_finds_all_that_are_one(kind: str, first: int, last: int) -> None
 
 def test_whole_words_come_before_parts_of_words() -> None:
     ids = [c.id for c in search("dog")]
-    assert ids[118:] == [275, 537, 934]  # wild dog, dog sled and hot dog are no dogs, and stand behind the breeds
-    assert not any("catamaran" in c.names for c in search("cat"))
-    assert ["catamaran" in c.names for c in search("catama")] == [True]
+    assert ids[118:121] == [275, 537, 934]  # wild dog, dog sled and hot dog are no dogs, and stand behind the breeds
+    cats = search("cat")
+    assert [c.id for c in cats[:7]] == list(range(281, 288)) and any("catamaran" in c.names for c in cats[7:])
+    gold = [c.name for c in search("gold")]
+    assert gold[0] == "black and gold garden spider" and {"golden retriever", "goldfish"} <= set(gold)
+    assert find_class("husky").id == 248  # no other has that word, whatever contains it
+
+
+def test_among_some_classes_the_next_best_counts() -> None:
+    assert [c.id for c in search("tiger", (6, 104, 3))] == [3]  # a tiger shark, where there is no tiger
+    assert [c.id for c in search("gold", (207, 574))] == [207]
 
 
 def test_the_table_of_kinds_fits_that_of_classes() -> None:

@@ -56,7 +56,7 @@ class ClassSearch:
 
         Raises UnknownNameError with a suggestion for a name that no class has, UsageError where none is available.
         """
-        matching = search(text) or [find_class(text)] if text.strip() else all_classes()
+        matching = search(text, available) or [find_class(text)] if text.strip() else all_classes()
         found = [c for c in matching if c.id in available][:most]
         if not found:
             raise UsageError(f"None of the classes of this preset matches '{text}': empty the field to see them.")
