@@ -137,7 +137,7 @@ def test_packed_offsets_are_bounded() -> None:
 def test_a_damaged_file_is_refused(
     tensors: dict[str, Any], about: dict[str, Any] | None, message: str, tmp_path: Path
 ) -> None:
-    good = {"format": "nsbgan latents 1", "preset": "p", "sampler": "s", "weights": "", "seeds": [1, 2]}
+    good: dict[str, Any] = {"format": "nsbgan latents 1", "preset": "p", "sampler": "s", "weights": "", "seeds": [1, 2]}
     good |= {"truncation": 1.0, "truncation_mode": "std"}
     metadata = {"format": "pt"} if about is None else {"nsbgan_latents": json.dumps(good | about)}
     latents = drawn()
