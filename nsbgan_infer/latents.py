@@ -206,7 +206,7 @@ def walk(start: Latents, end: Latents, steps: int) -> Latents:
     offsets, given = None, end.offsets if start.offsets is None else start.offsets
     if given is not None:  # an end without offsets has zeros
         a, b = (torch.zeros_like(given) if one.offsets is None else one.offsets for one in (start, end))
-        offsets = torch.cat([lerp(a, b, t) for t in at])
+        offsets = torch.cat([lerp(a, b, t) for t in at]).half().float()  # as recipes keep it
     return Latents(z, y, start.seeds * steps, start.truncation, start.mode, offsets)
 
 

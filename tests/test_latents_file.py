@@ -72,6 +72,15 @@ def test_a_picture_between_two_others_comes_again_from_its_recipe() -> None:
     assert again.recipe.latents == recipe.latents and recipe.class_id == 1
 
 
+def test_a_walk_with_offsets_comes_again_to_the_last_bit() -> None:
+    pipeline, start, end = tiny_pipeline(), drawn((207,)), drawn((1,))
+    moved = [torch.randn(1, sum(pipeline.sampler.info.offsets)).half().float() / 10 for _ in range(2)]
+    way = walk(replace(start, offsets=moved[0]), replace(end, offsets=moved[1]), 4)
+    output = pipeline(latents=way[1:2])
+    again = regenerate(Recipe.from_json(output.recipes[0].to_json()), pipeline=pipeline)
+    assert again.image.tobytes() == output.images[0].tobytes()
+
+
 def test_latents_that_do_not_fit_are_refused() -> None:
     pipeline, latents = tiny_pipeline(), drawn()
     for wrong, message in (
