@@ -425,3 +425,11 @@ def test_offline_pushes_and_lists_nothing(logged_in: LocalServer) -> None:
 def test_importing_is_light() -> None:
     code = "import sys, nsbgan_infer.storage.hub; print([m for m in ('torch', 'huggingface_hub') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_what_may_have_been_meant_as_a_folder_is_named_as_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NSBGAN_OFFLINE", "1")
+    with pytest.raises(OfflineError, match=r"no folder 'runs/typo' here, and as a repository of the Hub: runs/"):
+        NsbPipeline.from_pretrained("runs/typo")
+    with pytest.raises(OfflineError, match=r"^runs/typo is not in the cache"):
+        NsbPipeline.from_pretrained("hf://runs/typo")
