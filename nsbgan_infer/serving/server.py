@@ -66,9 +66,17 @@ def _server(app: Any, host: str, port: int | None, first: int) -> tuple[Any, Any
     sock = None
     for number in (port,) if port is not None else range(first, first + PORTS):
         config = uvicorn.Config(
-            app, host=host, port=number, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE,
-            timeout_keep_alive=15, server_header=False, ws="auto",
-        )  # fmt: skip
+            app,
+            host=host,
+            port=number,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=GRACE,
+            timeout_keep_alive=15,
+            server_header=False,
+            ws="auto",
+        )  # fmt: skip - its own logging configuration would close every handler of the process
         sock = _bind(config)
         if sock is not None:
             return Server(config), sock

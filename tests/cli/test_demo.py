@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import re
 import signal
@@ -54,3 +55,19 @@ def test_behind_a_proxy_the_page_is_served_and_sigterm_removes_what_it_made(tmp_
         code = page.wait(60)
     assert code == 143
     assert not list(tmp_path.glob("nsbgan-demo-*"))
+
+
+def test_serving_leaves_the_logging_of_the_process_alone(run: Run) -> None:
+    """uvicorn's own configuration would close the handlers of others, such as absl's, which closes its stream."""
+    pytest.importorskip("gradio", reason="the web page needs the extra demo")
+    closed = []
+
+    class Handler(logging.NullHandler):
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+
+    handler = Handler()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        run("demo", "--port", taken.getsockname()[1], code=2)
+    assert closed == [] and handler is not None
