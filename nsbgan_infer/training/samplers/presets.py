@@ -245,13 +245,18 @@ R3GAN: dict[str, dict[str, Row]] = {
 PROGAN: dict[str, dict[str, Row]] = {
     "steps": {
         "paper": (337_500, "nine phases of 600,000 pictures (Karras et al. 2018)"),
-        "small": (950, "a quarter of an hour of one slow CPU core"),
+        "small": (2_000, "a quarter of an hour of one slow CPU core, by the time of single steps"),
         "tiny": (40, "a first try"),
     },
     "growth": {
         "paper": (8 / 9, "the ninth phase is 64 x 64 alone"),
-        "small": (0.6, "the small sizes cost little time"),
+        "small": (0.85, "the rest is 64 x 64 alone"),
         "tiny": (0.8, "a first try"),
+    },
+    "phase_ratio": {
+        "paper": (1.0, "Karras et al. 2018"),
+        "small": (0.5, "about as much time for each size"),
+        "tiny": (1.0, "as the paper"),
     },
     "widths": {
         "paper": ((512, 512, 512, 512, 256), "Karras et al. 2018, table 2"),
