@@ -34,13 +34,18 @@ class ProGANSettings(AdversarialSettings):
     widths: tuple[int, ...] = (512, 512, 512, 512, 256)
     z_dim: int = 512
     growth: float = 0.9
-    """The share of the steps until the last stage stands alone. It is cut into phases of equal length: 4 x 4, then for
-    each further size a fade and, but for the last, as long without one."""
+    """The share of the steps until the last stage stands alone. It is cut into phases: 4 x 4, then for each further
+    size a fade and, but for the last, as long without one."""
+    phase_ratio: float = 1.0
+    """The steps of a size's phases in units of those of the size before. Below 1 the small sizes, which cost little
+    time, are shown more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.growth <= 1:
             raise UsageError("growth is a share in (0, 1].")
+        if not 0.1 <= self.phase_ratio <= 10:
+            raise UsageError("phase_ratio lies in [0.1, 10].")
 
 
 @dataclass(frozen=True)
@@ -51,20 +56,22 @@ class Growth:
     alpha: float
 
 
-def growth_at(step: int, steps: int, stages: int, share: float) -> Growth:
+def growth_at(step: int, steps: int, stages: int, share: float, ratio: float = 1.0) -> Growth:
     """The growth at `step` of `steps`, with `stages` in the end and the last fade over after `share` of the run.
 
     >>> places = [growth_at(step, 80, 3, 0.5) for step in (0, 15, 25, 35, 79)]
     >>> [(growth.stages, growth.alpha) for growth in places]
     [(1, 1.0), (2, 0.5), (2, 1.0), (3, 0.5), (3, 1.0)]
     """
-    phases = 2 * (stages - 1)  # the first size, then fade, alone, fade, ..., fade
-    place = phases * step / (share * steps)
-    if place >= phases:
-        return Growth(stages, 1.0)
-    phase = int(place)
-    fading = phase % 2 == 1
-    return Growth(1 + (phase + 1) // 2, place - phase if fading else 1.0)
+    # the first size, then fade, alone, fade, ..., fade
+    phases = [(1 + (i + 1) // 2, i % 2 == 1) for i in range(2 * (stages - 1))]
+    lengths = [ratio ** (stage - 1) for stage, _ in phases]
+    place = sum(lengths) * step / (share * steps)
+    for (stage, fading), length in zip(phases, lengths, strict=True):
+        if place < length:
+            return Growth(stage, place / length if fading else 1.0)
+        place -= length
+    return Growth(stages, 1.0)
 
 
 def progan_config(settings: ProGANSettings, data: LowBandSet) -> ProGANConfig:
@@ -108,7 +115,8 @@ class ProGANTask(AdversarialTask):
         return {**values, "side": float(4 << (self.growth.stages - 1)), "alpha": self.growth.alpha}
 
     def _growth(self, step: int) -> Growth:
-        return growth_at(step, self.settings.loop.steps, len(self.settings.widths), self.settings.growth)
+        settings = self.settings
+        return growth_at(step, settings.loop.steps, len(settings.widths), settings.growth, settings.phase_ratio)
 
     def _sample(self, z: Tensor, weights: Tensor) -> Tensor:
         drawn: Tensor = self.sampler.draw(unit(z), weights, stages=self.growth.stages, alpha=self.growth.alpha)

@@ -61,10 +61,15 @@ def test_growth_never_shrinks_and_is_over_in_time(stages: int, steps: int, share
     places = [g.stages - (1 - g.alpha) for g in found]
     assert places == sorted(places) and found[0] == Growth(1, 1.0)
     assert growth_at(steps, steps, stages, share) == Growth(stages, 1.0)
-    phases = 2 * (stages - 1)
-    if phases:
-        middle = growth_at(int(share * steps * 1.5 / phases), steps, stages, share)
-        assert middle.stages <= 2
+
+
+def test_small_sizes_can_be_shown_more() -> None:
+    """Of 100 steps 4 x 4 has 40, both phases of 8 x 8 have 20, the fade of 16 x 16 has 10, and 10 are left."""
+    found = [growth_at(step, 100, 3, 0.9, 0.5) for step in range(100)]
+    counts = [
+        sum((g.stages, g.alpha < 1) == kind for g in found) for kind in ((1, False), (2, True), (2, False), (3, True))
+    ]
+    assert counts == [40, 20, 20, 10]
 
 
 def test_networks_are_continuous_where_a_stage_begins() -> None:
