@@ -52,7 +52,7 @@ def class_field(
 
     def typed(preset: str, text: str, before: str) -> tuple[str, Any]:
         shown = show_tiles(studio, preset, text, label)
-        return shown, mended(before, lambda: ask_classes(text, studio.available(preset), name))
+        return shown, mended(gr, before, lambda: ask_classes(text, studio.available(preset), name))
 
     gr.on([box.change], typed, [preset, box, problem], [tiles, problem], trigger_mode="always_last", **AT_ONCE)
 
@@ -81,19 +81,24 @@ def show_problems(problems: Sequence[Problem], fields: Sequence[str]) -> list[st
     return [fragments.problem(by_field.get(field)) for field in fields]
 
 
+def unfold(gr: Any, problems: Sequence[Problem], folded: Sequence[str]) -> Any:
+    """What opens the folded part of a form where one of its fields has a problem."""
+    return gr.Accordion(open=True) if any(p.field in folded for p in problems) else gr.skip()
+
+
 def mends(gr: Any, field: Any, problem: Any, check: Check) -> None:
     """A problem goes as soon as its field is right, and stays until then. Its button `put` fills the field."""
     gr.on(
-        [field.change], lambda value, before: mended(before, lambda: check(value)), [field, problem], problem,
+        [field.change], lambda value, before: mended(gr, before, lambda: check(value)), [field, problem], problem,
         trigger_mode="always_last", **AT_ONCE,
     )  # fmt: skip
     problem.put(with_event(gr, lambda data: value_of(data)), None, field, **AT_ONCE)
 
 
-def mended(before: str, check: Callable[[], object]) -> str:
+def mended(gr: Any, before: str, check: Callable[[], object]) -> Any:
     """What stands beside a field after it was changed: nothing new, but less once `check` passes."""
     if not before:
-        return ""
+        return gr.skip()  # a problem that was found meanwhile stays
     try:
         check()
     except PageError as error:

@@ -26,6 +26,7 @@ from nsbgan_infer.serving.controls import (
     raw,
     show_problems,
     show_tiles,
+    unfold,
     with_event,
 )
 from nsbgan_infer.serving.problems import PageError, ask_classes, problem_of
@@ -54,7 +55,7 @@ def generate_tab(gr: Any, studio: Studio, preset: str, page: Any) -> None:
                 go = gr.Button("Generate", variant="primary", elem_id="generate")
                 surprise = gr.Button("Surprise me", elem_id="surprise")
                 stop = gr.Button("Cancel", elem_id="cancel")
-            with gr.Accordion("More", open=False, elem_id="more"):
+            with gr.Accordion("More", open=False, elem_id="more") as more:
                 fields, problems = _more(gr, studio, first)
         with gr.Column(scale=8, elem_classes="results"):
             status = gr.HTML(fragments.say("An example to begin with."), elem_id="status", apply_default_css=False)
@@ -64,10 +65,10 @@ def generate_tab(gr: Any, studio: Studio, preset: str, page: Any) -> None:
             )
             history = island(gr, "history", "history", "again", template="<div></div>")
     problems["class"] = classes.problem
-    ticket, made = gr.State(None), gr.State(None)
+    ticket, made = gr.State(None), gr.State({})  # a visitor's own table, which the job writes into
     inputs = [classes.box, *fields.values()]
     told = [problems[f] for f in FIELDS]
-    answers = [ticket, pictures, status, *told]
+    answers = [ticket, pictures, status, *told, more]
 
     def ask(*values: Any, fetch: bool = False) -> list[Any]:
         return _ask(gr, studio, dict(zip(NAMES, values, strict=True)), fetch)
@@ -76,10 +77,10 @@ def generate_tab(gr: Any, studio: Studio, preset: str, page: Any) -> None:
     surprise.click(None, None, fields["seed"], js=RANDOM).then(ask, inputs, answers, **ASKED)
     problems["preset"].fetch(lambda *values: ask(*values, fetch=True), inputs, answers, **ASKED)
 
-    def make(ticket: Mapping[str, Any] | None) -> Iterator[list[Any]]:
-        yield from _make(gr, studio, ticket, len(FIELDS) - 1)
+    def make(ticket: Mapping[str, Any] | None, made: dict[str, Any]) -> Iterator[list[Any]]:
+        yield from _make(gr, studio, ticket, made, len(FIELDS) - 1)
 
-    job = ticket.change(make, ticket, [pictures, status, made, *told], show_progress_on=status,
+    job = ticket.change(make, [ticket, made], [pictures, status, *told], show_progress_on=status,
                         show_progress="minimal", **ONE_JOB)  # fmt: skip
     stop.click(None, cancels=[job], queue=False)
     job.failure(_stopped, made, [pictures, status], queue=False)  # once it has really ended
@@ -191,42 +192,47 @@ def _ask(gr: Any, studio: Studio, values: Mapping[str, Any], fetch: bool) -> lis
     try:
         settings = check(values, studio, fetch=fetch)
     except PageError as error:
-        return [gr.skip(), gr.skip(), gr.skip(), *show_problems(error.problems, FIELDS)]
+        unfolded = unfold(gr, error.problems, FIELDS[1:-1])
+        return [gr.skip(), gr.skip(), gr.skip(), *show_problems(error.problems, FIELDS), unfolded]
     ticket = {"settings": asdict(settings), "at": time.time_ns()}
     total = _count(studio, settings)
     waiting = fragments.say("In the queue.", 0, total)
-    return [ticket, fragments.sheet([], total, settings, "working"), waiting, *show_problems((), FIELDS)]
+    return [ticket, fragments.sheet([], total, settings, "working"), waiting, *show_problems((), FIELDS), gr.skip()]
 
 
 def _count(studio: Studio, settings: Settings) -> int:
     return settings.count * max(1, len(ask_classes(settings.text, studio.available(settings.preset))))
 
 
-def _make(gr: Any, studio: Studio, ticket: Mapping[str, Any] | None, others: int) -> Iterator[list[Any]]:
-    """The job: pictures, status, what is finished, and the problem if it fails."""
+def _make(
+    gr: Any, studio: Studio, ticket: Mapping[str, Any] | None, made: dict[str, Any], others: int
+) -> Iterator[list[Any]]:
+    """The job: pictures, status, and the problem if it fails. `made` always says what is finished."""
     if ticket is None:
         return
     settings = Settings(**ticket["settings"])
     quiet = [gr.skip()] * others
     finished: Finished | None = None
+    made.update(settings=settings, finished=None)
     try:
         total = _count(studio, settings)
         size = studio.to_fetch(settings.preset)
         begun = f"Fetching {size}: this may take minutes." if size else _progress(0, total)
         blank = fragments.sheet([], total, settings, "working")
-        yield [blank, fragments.say(begun, 0, total), (settings, None), *quiet, ""]
+        yield [blank, fragments.say(begun, 0, total), *quiet, ""]
         for finished in studio.generate_as(settings):
+            made["finished"] = finished
             done = len(finished.files)
             shown = fragments.sheet(finished.cards, total, settings, "working")
-            yield [shown, fragments.say(_progress(done, total), done, total), (settings, finished), *quiet, ""]
+            yield [shown, fragments.say(_progress(done, total), done, total), *quiet, ""]
     except Exception as error:
         problems = error.problems if isinstance(error, PageError) else (problem_of(error),)
-        yield [*_stopped((settings, finished)), None, *show_problems(problems, FIELDS)]
+        yield [*_stopped(made), *show_problems(problems, FIELDS)]
         return
     assert finished is not None
     archive = studio.archive(finished.files) if total > 1 else ""
     shown = fragments.sheet(finished.cards, total, settings, "done", archive=archive)
-    yield [shown, fragments.say(_summary(finished), detail=finished.report), None, *quiet, ""]
+    yield [shown, fragments.say(_summary(finished), detail=finished.report), *quiet, ""]
 
 
 def _progress(done: int, total: int) -> str:
@@ -240,9 +246,10 @@ def _summary(finished: Finished) -> str:
     return f"{finished.total} picture{'s' * many}, {seconds}{' each' * many}{accepted}."
 
 
-def _stopped(made: tuple[Settings, Finished | None] | None) -> list[str]:
+def _stopped(made: Mapping[str, Any]) -> list[str]:
     """What stays after a cancellation or an error: what is finished."""
-    settings, finished = made or (None, None)
+    settings: Settings | None = made.get("settings")
+    finished: Finished | None = made.get("finished")
     cards = finished.cards if finished else ()
     total = finished.total if finished else 0
     text = f"Stopped: {len(cards)} of {total} pictures are finished." if cards else "Stopped before the first picture."
@@ -265,7 +272,7 @@ def _decoder_choices(studio: Studio, preset: str) -> list[tuple[str, str]]:
 
 def _preset_changed(gr: Any, studio: Studio, preset: str, text: str, before: str, decoder: str) -> list[Any]:
     """What follows from a preset: the classes to choose from, and the decoders that fit it."""
-    problem = mended(before, lambda: ask_classes(text, studio.available(preset)))
+    problem = mended(gr, before, lambda: ask_classes(text, studio.available(preset)))
     tiles = show_tiles(studio, preset, text, "What shall it be?")
     kept = decoder if decoder in studio.decoders(preset) else ""
     return [preset, tiles, problem, gr.Dropdown(choices=_decoder_choices(studio, preset), value=kept)]

@@ -42,7 +42,7 @@ def photo_tab(gr: Any, studio: Studio) -> None:
             general = problem_for(gr, "photo-page")
             viewer = island(gr, "compare", "compare", value=None, template="<div></div>")
             files = island(gr, "large", "acts")
-    done = gr.State(None)
+    done = gr.State({})  # a visitor's own table, which the job writes into
     told = [problem, general]
 
     def chosen(path: str | None) -> list[Any]:
@@ -51,11 +51,11 @@ def photo_tab(gr: Any, studio: Studio) -> None:
     photo.change(chosen, photo, [facts, *told], **AT_ONCE)
     problem.shrink(lambda path: _shrunk(studio, path), photo, [photo, *told], **AT_ONCE)
 
-    def enlarge(path: str | None, decoder: str) -> Iterator[list[Any]]:
+    def enlarge(path: str | None, decoder: str, at: dict[str, int]) -> Iterator[list[Any]]:
         names = {"": (), "both": (default_upscaler(), sharp or "")}.get(decoder, (decoder,))
-        yield from _enlarge(gr, studio, path, names)
+        yield from _enlarge(gr, studio, path, names, at)
 
-    job = go.click(enlarge, [photo, decoder], [viewer, files, status, done, *told], show_progress_on=status,
+    job = go.click(enlarge, [photo, decoder, done], [viewer, files, status, *told], show_progress_on=status,
                    show_progress="minimal", api_visibility="private", **ONE_JOB)  # fmt: skip
     stop.click(None, cancels=[job], queue=False)
     job.failure(_stopped, done, status, queue=False)
@@ -83,13 +83,16 @@ def _shrunk(studio: Studio, path: str | None) -> list[Any]:
         return [path, *show_problems(problems, FIELDS)]
 
 
-def _enlarge(gr: Any, studio: Studio, path: str | None, names: tuple[str, ...]) -> Iterator[list[Any]]:
-    """The job: comparison, files, status, how far it is, and problems."""
+def _enlarge(
+    gr: Any, studio: Studio, path: str | None, names: tuple[str, ...], at: dict[str, int]
+) -> Iterator[list[Any]]:
+    """The job: comparison, files, status, and problems. `at` always says how far it is."""
     quiet = [gr.skip()] * len(FIELDS)
+    at.update(done=0, total=1)
     try:
         if path is None:
             raise PageError(Problem("photo", "Choose a photo first: click the field above, or drop one on it."))
-        yield [gr.skip(), "", fragments.say("Reading the photo."), (0, 1), *show_problems((), FIELDS)]
+        yield [gr.skip(), "", fragments.say("Reading the photo."), *show_problems((), FIELDS)]
         steps = darkroom.enlarge_for_page(studio, Path(path), names)
         while True:
             try:
@@ -97,13 +100,14 @@ def _enlarge(gr: Any, studio: Studio, path: str | None, names: tuple[str, ...]) 
             except StopIteration as finished:
                 made: darkroom.Enlarged = finished.value
                 break
+            at.update(done=done, total=total)
             text = f"{done / total:.0%}: part {done} of {total}." if done < total else "Writing the file."
             # between two of these it can be cancelled
-            yield [gr.skip(), gr.skip(), fragments.say(text, done, total), (done, total), *quiet]
+            yield [gr.skip(), gr.skip(), fragments.say(text, done, total), *quiet]
     except Exception as error:
         problems = error.problems if isinstance(error, PageError) else (problem_of(error),)
         said = fragments.say("Nothing was enlarged.")
-        yield [gr.skip(), gr.skip(), said, None, *show_problems(problems, FIELDS)]
+        yield [gr.skip(), gr.skip(), said, *show_problems(problems, FIELDS)]
         return
     links = "".join(
         fragments.link(
@@ -111,9 +115,8 @@ def _enlarge(gr: Any, studio: Studio, path: str | None, names: tuple[str, ...]) 
         )
         for name, file in made.files
     )
-    yield [made.compared, links, fragments.say(made.report), None, *quiet]
+    yield [made.compared, links, fragments.say(made.report), *quiet]
 
 
-def _stopped(at: tuple[int, int] | None) -> str:
-    done, total = at or (0, 1)
-    return fragments.say(f"Stopped at {done / total:.0%}: no file was written.")
+def _stopped(at: dict[str, int]) -> str:
+    return fragments.say(f"Stopped at {at['done'] / at['total']:.0%}: no file was written.")

@@ -19,12 +19,14 @@ from nsbgan_infer.serving.controls import (
     problem_for,
     raw,
     show_problems,
+    unfold,
 )
 from nsbgan_infer.serving.generate_tab import OWN
 from nsbgan_infer.serving.problems import PageError, Problem, ask_classes, problem_of
 from nsbgan_infer.serving.settings import LEAST_TRUNCATION, number_of
 
 FEWEST, MOST_FRAMES = 4, 48
+FOLDED = ("steps-seed", "steps-truncation", "from-seed", "to-seed", "frames", "walk-truncation")
 
 
 def steps_tab(gr: Any, studio: Studio, preset: str) -> None:
@@ -36,7 +38,7 @@ def steps_tab(gr: Any, studio: Studio, preset: str) -> None:
                                 first=preset)  # fmt: skip
             with gr.Row(elem_classes="go"):
                 go = gr.Button("Show the steps", variant="primary", elem_id="stages")
-            with gr.Accordion("More", open=False, elem_id="more-steps"):
+            with gr.Accordion("More", open=False, elem_id="more-steps") as more:
                 seed, seed_problem = _number(gr, "steps-seed", "Seed", 2)
                 truncation, truncation_problem = _truncation(gr, "steps-truncation")
                 choices = [(told, name) for name, told in studio.decoders(preset).items()]
@@ -50,13 +52,13 @@ def steps_tab(gr: Any, studio: Studio, preset: str) -> None:
             shown = island(gr, "steps", "acts")
             viewer = island(gr, "pair", "compare", value=None, template="<div></div>")
     fields = ("steps-class", "steps-seed", "steps-truncation", "steps-page")
-    told = [field.problem, seed_problem, truncation_problem, general]
+    told = [field.problem, seed_problem, truncation_problem, general, more]
 
     def show(text: str, seed: Any, truncation: Any, left: str, right: str) -> Iterator[list[Any]]:
         try:
             class_id = _one_class(studio, preset, text, "steps-class")
             number, amount = _checked(seed, truncation, "steps-seed", "steps-truncation")
-            yield [gr.skip(), gr.skip(), fragments.say("Drawing."), *show_problems((), fields)]
+            yield [gr.skip(), gr.skip(), fragments.say("Drawing."), *show_problems((), fields), gr.skip()]
             steps, a, b = studio.stages(preset, class_id, seed=number, truncation=amount, decoders=(left, right))
             folder = studio.new_folder()
             names = [left or OWN, right or OWN]
@@ -65,10 +67,16 @@ def steps_tab(gr: Any, studio: Studio, preset: str) -> None:
             compared = darkroom.compared(sides, a.size)
         except Exception as error:
             problems = error.problems if isinstance(error, PageError) else (problem_of(error),)
-            yield [gr.skip(), gr.skip(), fragments.say("Nothing was drawn."), *show_problems(problems, fields)]
+            yield [
+                gr.skip(),
+                gr.skip(),
+                fragments.say("Nothing was drawn."),
+                *show_problems(problems, fields),
+                unfold(gr, problems, FOLDED),
+            ]
             return
         said = fragments.say("From the sample to the picture, then two decoders on the same latents.")
-        yield [html, compared, said, *show_problems((), fields)]
+        yield [html, compared, said, *show_problems((), fields), gr.skip()]
 
     gr.on([go.click, field.box.submit], show, [field.box, seed, truncation, left, right],
           [shown, viewer, status, *told], show_progress_on=status, show_progress="minimal",
@@ -85,7 +93,7 @@ def walk_tab(gr: Any, studio: Studio, preset: str) -> None:
             with gr.Row(elem_classes="go"):
                 go = gr.Button("Walk", variant="primary", elem_id="walk")
                 stop = gr.Button("Cancel", elem_id="cancel-walk")
-            with gr.Accordion("More", open=False, elem_id="more-walk"):
+            with gr.Accordion("More", open=False, elem_id="more-walk") as more:
                 seed_a, problem_a = _number(gr, "from-seed", "Seed of the start", 2)
                 seed_b, problem_b = _number(gr, "to-seed", "Seed of the end", 2)
                 frames = raw(gr.Slider(FEWEST, MOST_FRAMES, 16, step=1, label="Frames", elem_id="frames"))
@@ -96,25 +104,25 @@ def walk_tab(gr: Any, studio: Studio, preset: str) -> None:
                              elem_id="walked", apply_default_css=False)  # fmt: skip
             general = problem_for(gr, "walk-page")
             film = island(gr, "film", "acts")
-    done = gr.State(None)
+    at = gr.State({})  # a visitor's own table, which the job writes into
     fields = ("from", "to", "from-seed", "to-seed", "frames", "walk-truncation", "walk-page")
-    told = [a.problem, b.problem, problem_a, problem_b, problem_frames, problem_truncation, general]
+    told = [a.problem, b.problem, problem_a, problem_b, problem_frames, problem_truncation, general, more]
     mends(gr, frames, problem_frames, _check_frames)
 
     def run(*values: Any) -> Iterator[list[Any]]:
         yield from _walk(gr, studio, preset, values, fields)
 
-    inputs = [a.box, b.box, seed_a, seed_b, frames, truncation]
-    job = go.click(run, inputs, [film, status, done, *told], show_progress_on=status, show_progress="minimal",
+    inputs = [a.box, b.box, seed_a, seed_b, frames, truncation, at]
+    job = go.click(run, inputs, [film, status, *told], show_progress_on=status, show_progress="minimal",
                    api_visibility="private", **ONE_JOB)  # fmt: skip
     stop.click(None, cancels=[job], queue=False)
-    job.failure(_walk_stopped, done, status, queue=False)
+    job.failure(_walk_stopped, at, status, queue=False)
 
 
 def _walk(gr: Any, studio: Studio, preset: str, values: Any, fields: tuple[str, ...]) -> Iterator[list[Any]]:
-    """The job: film, status, frames done, and problems."""
-    text_a, text_b, seed_a, seed_b, frames, truncation = values
-    quiet = [gr.skip()] * len(fields)
+    """The job: film, status, and problems."""
+    text_a, text_b, seed_a, seed_b, frames, truncation, at = values
+    quiet = [gr.skip()] * (len(fields) + 1)
     try:
         start = _one_class(studio, preset, text_a, "from")
         end = _one_class(studio, preset, text_b, "to")
@@ -122,25 +130,36 @@ def _walk(gr: Any, studio: Studio, preset: str, values: Any, fields: tuple[str, 
         last, _ = _checked(seed_b, truncation, "to-seed", "walk-truncation")
         total = _check_frames(frames)
         said = fragments.say("In work.", 0, total)
-        yield [gr.skip(), said, (0, total), *show_problems((), fields)]
+        at.update(done=0, total=total)
+        yield [gr.skip(), said, *show_problems((), fields), gr.skip()]
         for done, made in studio.walk(preset, (start, first), (end, last), steps=total, truncation=amount):
             if made is None:
                 said = fragments.say(f"Frame {done} of {total}.", done, total)
-                yield [gr.skip(), said, (done, total), *quiet]
+                at.update(done=done, total=total)
+                yield [gr.skip(), said, *quiet]
     except Exception as error:
         problems = error.problems if isinstance(error, PageError) else (problem_of(error),)
-        yield [gr.skip(), fragments.say("No film was made."), None, *show_problems(problems, fields)]
+        yield [
+            gr.skip(),
+            fragments.say("No film was made."),
+            None,
+            *show_problems(problems, fields),
+            unfold(gr, problems, FOLDED),
+        ]
         return
     assert made is not None
     names = [name_of(c) if c else "a picture" for c in (start, end)]
     text = f"From {names[0]}, seed {first}, to {names[1]}, seed {last}, in {total} frames"
     html = fragments.film(studio.url(Path(made.file)), "walk.webp", text, made.recipe, made.side)
-    yield [html, fragments.say(f"{total} frames, there and back."), None, *quiet]
+    yield [html, fragments.say(f"{total} frames, there and back."), *quiet]
 
 
-def _walk_stopped(at: tuple[int, int] | None) -> str:
-    done, total = at or (0, 0)
-    return fragments.say(f"Stopped at frame {done} of {total}: no film was written." if total else "Stopped.")
+def _told(gr: Any, problems: Any, fields: tuple[str, ...]) -> list[Any]:
+    return [*show_problems(problems, fields), unfold(gr, problems, FOLDED)]
+
+
+def _walk_stopped(at: dict[str, int]) -> str:
+    return fragments.say(f"Stopped at frame {at['done']} of {at['total']}: no film was written." if at else "Stopped.")
 
 
 def _step_figures(studio: Studio, steps: Any, folder: Path) -> str:

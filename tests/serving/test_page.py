@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # gradio's own
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 GRAVE = ("serious", "critical")
-SLOW_MACHINE = 40_000  # milliseconds: a limit for a hanging page, not a measure
+SLOW_MACHINE = 25_000  # milliseconds: a limit for a hanging page, not a measure
 CLASS = "#class textarea, #class input"
 Visit = Callable[..., Any]
 
@@ -91,14 +92,14 @@ def generate(page: Any, names: str, *, count: int = 2) -> None:
 
 def open_more(page: Any) -> None:
     if not page.locator("#seed input").is_visible():
-        page.get_by_role("button", name="More", exact=True).first.click()
+        page.get_by_text("More", exact=True).first.click()
 
 
 def finished(page: Any, count: int) -> None:
     """Wait until all of `count` pictures are there."""
     page.wait_for_function(
         "n => { const s = document.querySelector('#pictures .sheet');"
-        " return s.dataset.state === 'done' && s.querySelectorAll('.card img').length === n; }",
+        " return s?.dataset.state === 'done' && s.querySelectorAll('.card img').length === n; }",
         arg=count,
     )
 
@@ -113,8 +114,8 @@ def says(page: Any, where: str, text: str) -> None:
 def test_the_first_screen_invites(visit: Visit) -> None:
     page = visit()
     assert page.title() == "nsbgan" and page.locator("h1").inner_text() == "nsbgan"
-    head = page.request.get(page.url).text()
-    assert "Gradio" not in head.partition("</head>")[0].replace("gradio_config", "") and "githubusercontent" not in head
+    tags = " ".join(re.findall(r"<(?:meta|link)[^>]*>", page.request.get(page.url).text()))
+    assert 'content="nsbgan"' in tags and "Gradio" not in tags and "http" not in tags
     assert page.get_attribute("#pictures .card img", "alt") == "golden retriever, seed 2"  # a finished example
     assert page.locator("#class-tiles .tile img").count() == 4
     for size, name in ((DESK, "desk"), (PHONE, "phone")):
@@ -193,7 +194,7 @@ def test_classes_are_found_by_what_they_are_and_picked_by_click_and_keyboard(vis
 def test_a_download_is_asked_for(visit: Visit) -> None:
     page = visit("?class=goldfish&preset=pretrained-256-128")
     says(page, "#problem-preset", "234 MB, fetched once")
-    assert page.get_by_role("button", name="Fetch 234 MB and generate").count() == 1
+    page.get_by_role("button", name="Fetch 234 MB and generate").wait_for()  # the folded part has opened
     assert page.get_attribute("#pictures .sheet", "data-state") == "example"
 
 
@@ -296,7 +297,7 @@ def test_a_walk_becomes_an_animation_with_its_recipe(visit: Visit) -> None:
     says(page, "#problem-to", "“church” is no class that this preset can draw")
     page.locator("#to-tiles .tile", has_text="cheeseburger").click()
     page.wait_for_function("document.querySelectorAll('#problem-to .problem').length === 0")
-    page.get_by_role("button", name="More", exact=True).last.click()
+    page.get_by_text("More", exact=True).last.click()
     page.fill("#frames input[type=number]", "4")
     page.keyboard.press("Tab")
     page.click("#walk")
@@ -316,7 +317,7 @@ def test_axe_finds_nothing_serious(visit: Visit) -> None:
         page.evaluate(script)
         for tab in ("Generate", "Photo", "Steps", "Walk"):
             page.get_by_role("tab", name=tab).click()
-            page.get_by_role("button", name="More", exact=True).locator("visible=true").click()
+            page.get_by_text("More", exact=True).locator("visible=true").click()
             page.wait_for_timeout(400)
             found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")["violations"]
             serious = [(v["id"], [n["html"][:150] for n in v["nodes"]][:3]) for v in found if v["impact"] in GRAVE]
