@@ -158,7 +158,6 @@ def decoder_command(
     """
     run.check()
     named = check_decoder_name(name)
-    _note_data(data, console)
     from nsbgan_infer.registry import component_path
     from nsbgan_infer.storage.architectures import second_stages
     from nsbgan_infer.training.decoders.adversarial import train_adversarial
@@ -178,6 +177,7 @@ def decoder_command(
             perceptual_file=str(vgg or ""),
             overrides=run.overrides(console, "decoder", **named),
         )
+        _note_data(data, console)
         _report(run, console, lambda: train_adversarial(settings))
         return
     if vgg:
@@ -189,6 +189,7 @@ def decoder_command(
         out=run.out,
         overrides=run.overrides(console, start=str(begin) if begin else None, **named),
     )
+    _note_data(data, console)
     _report(run, console, lambda: train_decoder(first))
 
 
@@ -212,7 +213,6 @@ def unet_command(
     """Train one of the two networks of a UNet decoder; the two can be trained at the same time."""
     run.check()
     named = check_decoder_name(name)
-    _note_data(data, console)
     from nsbgan_infer.training.decoders.unet import train_unet
     from nsbgan_infer.training.decoders.unet_presets import unet_settings
 
@@ -225,6 +225,7 @@ def unet_command(
         level1=str(level1 or ""),
         overrides=run.overrides(console, **named),
     )
+    _note_data(data, console)
     _report(run, console, lambda: train_unet(settings))
 
 

@@ -1,19 +1,19 @@
-"""What the page offers: presets and decoders whose weights are here or can be fetched, and classes with pictures."""
+"""What the page offers: presets and decoders whose weights are here or can be fetched, and that fit each other."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from PIL import Image
-
-from nsbgan_infer.classes import all_classes, find_class, search
-from nsbgan_infer.errors import CheckpointError, UsageError
-from nsbgan_infer.pipeline import NsbPipeline
+from nsbgan_infer.classes import ImageNetClass, all_classes, find_class, search
+from nsbgan_infer.diagnostics.estimate import outline_decoder, outline_pipeline
+from nsbgan_infer.errors import CheckpointError, NsbError, UnknownNameError
 from nsbgan_infer.presets import PRESETS
 from nsbgan_infer.registry import Entry, entries, shipped_file
+from nsbgan_infer.samplers.biggan_release import release
+from nsbgan_infer.serving.problems import parts_of
 
-SIDE = 96  # pixels of a class's picture
-MOST = 24  # classes shown
+MOST = 24  # classes shown at once
 
 
 def usable(entry: Entry) -> bool:
@@ -26,44 +26,79 @@ def usable(entry: Entry) -> bool:
     return entry.source != "yours"
 
 
-def presets() -> list[str]:
-    """The presets whose sampler is usable."""
+def presets() -> dict[str, str]:
+    """The presets whose sampler is usable, each with what is said of it; a download is named with its size."""
     samplers = entries("sampler")
-    return [name for name, preset in PRESETS.items() if usable(samplers[preset.sampler])]
+    told = {}
+    for name, preset in PRESETS.items():
+        if usable(samplers[preset.sampler]):
+            size = to_fetch(name)
+            told[name] = f"{name}: {preset.summary}" + (f" (fetches {size} once)" if size else "")
+    return told
 
 
-def decoders() -> list[str]:
-    """The usable decoders."""
-    return [name for name, entry in entries("decoder").items() if usable(entry)]
+def to_fetch(preset: str) -> str | None:
+    """How much would be fetched before a preset can draw, such as `234 MB`; None where its weights are here."""
+    sampler = PRESETS[preset].sampler
+    if entries("sampler")[sampler].source != "released":
+        return None
+    facts = release(sampler)
+    return None if facts.cached else f"{facts.size / 1e6:.0f} MB"
 
 
-def typed(caption: str) -> str:
-    """What to type for the class of a caption such as `207 golden retriever`: its name, or its id where two have it."""
-    number, name = caption.split(" ", 1)
-    return name if len(search(name)) == 1 else number
+@lru_cache(maxsize=32)
+def decoders(preset: str) -> Mapping[str, str]:
+    """The decoders that fit a preset, by name, with what is said of them. Nothing is fetched; plug-ins are loaded, and
+    those that fail are left out."""
+    return {name: told for name, told in _known_decoders().items() if PRESETS[preset].stages and _fits(preset, name)}
 
 
-class ClassSearch:
-    """Classes that match a text, each with a picture by `artist`, a quick pipeline, where it knows the class."""
+@lru_cache(maxsize=1)
+def upscalers() -> Mapping[str, str]:
+    """The decoders that load, by name, with what is said of them: each of them enlarges a photo."""
+    return {name: told for name, told in _known_decoders().items() if _loads(name)}
 
-    def __init__(self, artist: NsbPipeline) -> None:
-        self.artist = artist
-        self.known = artist.sampler.info.classes or ()
-        self.picture = lru_cache(maxsize=len(self.known) + 1)(self._picture)
 
-    def __call__(self, text: str, available: tuple[int, ...], most: int = MOST) -> list[tuple[Image.Image, str]]:
-        """(picture, `207 golden retriever`) of the classes of `available` that match `text` (all of them if empty).
+def find_tiles(text: str, available: Sequence[int] | None) -> tuple[list[ImageNetClass], int, list[int]]:
+    """The classes to show for what is being typed, how many more there are, and the ids that are meant exactly.
 
-        Raises UnknownNameError with a suggestion for a name that no class has, UsageError where none is available.
-        """
-        matching = search(text, available) or [find_class(text)] if text.strip() else all_classes()
-        found = [c for c in matching if c.id in available][:most]
-        if not found:
-            raise UsageError(f"None of the classes of this preset matches '{text}': empty the field to see them.")
-        return [(self.picture(c.id if c.id in self.known else None), f"{c.id} {c.name}") for c in found]
+    Only the last name counts. One that means a single class shows all of them, that one first among 24.
+    """
+    if available is None:
+        return [], 0, []
+    parts = parts_of(text)
+    picked = [c.id for part in parts if (c := _exactly(part)) is not None and c.id in available]
+    last = parts[-1] if parts else ""
+    found = search(last, available) if last else []
+    if not last or (len(found) <= 1 and _exactly(last) is not None):
+        found = [all_classes()[i] for i in available]
+        if len(found) > MOST:
+            found.sort(key=lambda c: c.id not in picked)
+    return found[:MOST], max(0, len(found) - MOST), picked
 
-    def _picture(self, class_id: int | None) -> Image.Image:
-        if class_id is None:
-            return Image.new("RGB", (SIDE, SIDE), (224, 224, 224))
-        made = self.artist(class_id, resolution=min(self.artist.resolutions)).images[0]
-        return made.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+def _exactly(part: str) -> ImageNetClass | None:
+    try:
+        return find_class(part[:200])
+    except UnknownNameError:
+        return None
+
+
+def _known_decoders() -> dict[str, str]:
+    return {n: f"{n}: {entry.summary}" for n, entry in entries("decoder").items() if usable(entry)}
+
+
+def _fits(preset: str, decoder: str) -> bool:
+    try:
+        outline_pipeline(preset, decoder=decoder)
+    except NsbError:
+        return False
+    return True
+
+
+def _loads(decoder: str) -> bool:
+    try:
+        outline_decoder(decoder)
+    except NsbError:
+        return False
+    return True

@@ -1,258 +1,219 @@
-"""The page's four tabs in gradio. Every button that computes waits in one queue; searching for classes does not."""
+"""The page's last two tabs: every step of one picture, and the way from one picture to another."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from nsbgan_infer.errors import NsbError, UsageError
-from nsbgan_infer.serving.actions import Enlarged, Studio
-from nsbgan_infer.serving.choices import decoders, presets, typed
+from nsbgan_infer.latents import LAST_SEED
+from nsbgan_infer.serving import darkroom, fragments
+from nsbgan_infer.serving.actions import Studio
+from nsbgan_infer.serving.controls import (
+    ONE_JOB,
+    class_field,
+    island,
+    mends,
+    name_of,
+    problem_for,
+    raw,
+    show_problems,
+    unfold,
+)
+from nsbgan_infer.serving.generate_tab import OWN
+from nsbgan_infer.serving.problems import PageError, Problem, ask_classes, problem_of
+from nsbgan_infer.serving.settings import LEAST_TRUNCATION, number_of
 
-OWN = "the preset's own"
-BEST = "the best for photos"
-ONE_JOB = {"concurrency_id": "work", "concurrency_limit": 1}
-
-
-def generate_tab(gr: Any, studio: Studio, preset: str, page: Any) -> None:
-    """Classes, settings and rejection on the left; pictures, times and downloads on the right."""
-    bar = gr.Progress()  # as a default, it is how gradio hands the event's own bar to a function
-    with gr.Row():
-        with gr.Column(scale=1):
-            classes = gr.Textbox(
-                label="Class",
-                value="golden retriever",
-                elem_id="class",
-                info="A name or id, several with ; between them, or click a picture.",
-            )
-            find = gr.Button("Search classes", size="sm", elem_id="search")
-            found = gr.Gallery(
-                label="Classes",
-                show_label=False,
-                height=230,
-                allow_preview=False,
-                buttons=[],
-                elem_id="found",
-            )
-            with gr.Row():
-                seed = gr.Number(0, label="Seed", precision=0, minimum=0)
-                count = gr.Number(2, label="Images of each", precision=0, minimum=1, maximum=16, elem_id="count")
-            truncation = gr.Slider(0.05, 1.0, 0.5, step=0.05, label="Truncation")
-            threshold = gr.Slider(
-                0.0,
-                0.95,
-                0.0,
-                step=0.05,
-                label="Reject below",
-                info="Least probability of the class; 0: keep all.",
-                elem_id="reject",
-            )
-            with gr.Row():
-                which = gr.Dropdown(presets(), value=preset, label="Preset")
-                decoder = gr.Dropdown([OWN, *decoders()], value=OWN, label="Decoder")
-            with gr.Row():
-                go = gr.Button("Generate", variant="primary", elem_id="generate")
-                stop = gr.Button("Cancel", elem_id="cancel")
-        with gr.Column(scale=2):
-            gallery = gr.Gallery(label="Pictures", columns=2, height="auto", elem_id="pictures", type="filepath")
-            report = gr.Textbox(label="Time of each step", interactive=False, elem_id="report")
-            files = gr.Files(label="Download, with the recipe inside", elem_id="files", interactive=False)
-
-    def make(
-        text: str,
-        seed: float,
-        count: float,
-        truncation: float,
-        threshold: float,
-        preset: str,
-        decoder: str,
-        progress: Any = bar,
-    ) -> Iterator[tuple[list[tuple[str, str]], str, list[str]]]:
-        drawn = 0
-
-        def step(name: str, done: int, total: int) -> None:
-            nonlocal drawn
-            drawn += name == "sample"
-            progress((done, total), desc=f"{name} of draw {drawn}", unit="pictures")
-
-        for made in studio.generate(
-            preset,
-            _names(text),
-            seed=int(seed),
-            count=int(count),
-            truncation=truncation,
-            decoder=_ref(decoder),
-            threshold=threshold,
-            progress=step,
-        ):
-            yield list(zip(made.files, made.captions, strict=True)), made.report, list(made.files)
-
-    inputs = [classes, seed, count, truncation, threshold, which, decoder]
-    job = gr.on(
-        [go.click, classes.submit],
-        sentences(gr, make),
-        inputs,
-        [gallery, report, files],
-        show_progress_on=report,
-        **ONE_JOB,
-    )
-    _stops(stop, job, report)
-    gr.on(
-        [page.load, which.change],
-        sentences(gr, lambda preset: studio.thumbnails(preset, "")),
-        which,
-        found,
-        show_progress="hidden",
-    )
-    find.click(sentences(gr, lambda preset, text: studio.thumbnails(preset, _last(text))), [which, classes], found)
-    found.select(_picked(gr), classes, classes, show_progress="hidden")
+FEWEST, MOST_FRAMES = 4, 48
+FOLDED = ("steps-seed", "steps-truncation", "from-seed", "to-seed", "frames", "walk-truncation")
 
 
-def enlarge_tab(gr: Any, studio: Studio) -> None:
-    """One's own photo, bicubic against decoded, and the result as a file."""
-    bar = gr.Progress()
-    with gr.Row():
-        with gr.Column(scale=1):
-            photo = gr.Image(
-                type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Your photo", elem_id="photo"
-            )
-            photo.preprocess = lambda upload: upload and upload.path  # gradio would open any format to look at it
-            decoder = gr.Dropdown([BEST, *decoders()], value=BEST, label="Decoder")
-            with gr.Row():
-                go = gr.Button("Enlarge four times", variant="primary", elem_id="enlarge")
-                stop = gr.Button("Cancel")
-        with gr.Column(scale=2):
-            slider = gr.ImageSlider(label="Bicubic | decoded", type="pil", format="png", elem_id="slider")
-            report = gr.Textbox(label="What was done", interactive=False, elem_id="enlarged")
-            file = gr.File(label="Download", interactive=False, elem_id="large")
-
-    def enlarge(photo: str | None, decoder: str, progress: Any = bar) -> Iterator[tuple[Any, Any, Any]]:
-        if photo is None:
-            raise UsageError("Choose a photo first.")
-        steps = studio.enlarge_in_steps(Path(photo), _ref(decoder))
-        while True:
-            try:
-                done, total = next(steps)
-            except StopIteration as finished:
-                made: Enlarged = finished.value
-                yield (made.before, made.after), made.report, made.file
-                return
-            progress((done, total), unit="tiles")
-            yield gr.skip(), f"{done} of {total} tiles", gr.skip()  # between two of these it can be cancelled
-
-    outputs = [slider, report, file]
-    job = go.click(sentences(gr, enlarge), [photo, decoder], outputs, show_progress_on=slider, **ONE_JOB)
-    _stops(stop, job, report)
-
-
-def stages_tab(gr: Any, studio: Studio, preset: str) -> None:
+def steps_tab(gr: Any, studio: Studio, preset: str) -> None:
     """Every intermediate of one image, and two decoders on the same latents."""
-    with gr.Row():
-        name = gr.Textbox(label="Class", value="golden retriever", elem_id="stages-class")
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0)
-        truncation = gr.Slider(0.05, 1.0, 0.5, step=0.05, label="Truncation")
-        left = gr.Dropdown([OWN, *decoders()], value=OWN, label="Decoder left", elem_id="left")
-        right = gr.Dropdown([OWN, *decoders()], value="iwt", label="Decoder right", elem_id="right")
-        go = gr.Button("Show the stages", variant="primary", elem_id="stages")
-    shown = gr.Gallery(label="From the sample to the picture", columns=4, height="auto", elem_id="steps")
-    slider = gr.ImageSlider(label="The same latents, two decoders", type="pil", format="png", elem_id="pair")
+    which = gr.State(preset)
+    with gr.Row(elem_classes="split"):
+        with gr.Column(scale=5, elem_classes="asks"):
+            field = class_field(gr, studio, which, name="steps-class", label="Class", value="golden retriever",
+                                first=preset)  # fmt: skip
+            with gr.Row(elem_classes="go"):
+                go = gr.Button("Show the steps", variant="primary", elem_id="stages")
+            with gr.Accordion("More", open=False, elem_id="more-steps") as more:
+                seed, seed_problem = _number(gr, "steps-seed", "Seed", 2)
+                truncation, truncation_problem = _truncation(gr, "steps-truncation")
+                choices = [(told, name) for name, told in studio.decoders(preset).items()]
+                plain = "iwt" if "iwt" in studio.decoders(preset) else ""
+                left = raw(gr.Dropdown([(OWN, ""), *choices], value="", label="Decoder A", elem_id="left"))
+                right = raw(gr.Dropdown([(OWN, ""), *choices], value=plain, label="Decoder B", elem_id="right"))
+        with gr.Column(scale=8, elem_classes="results"):
+            text = "A class and a seed become latents, a sample, low bands, and the picture: see each of them."
+            status = gr.HTML(fragments.say(text), elem_id="steps-status", apply_default_css=False)
+            general = problem_for(gr, "steps-page")
+            shown = island(gr, "steps", "acts")
+            viewer = island(gr, "pair", "compare", value=None, template="<div></div>")
+    fields = ("steps-class", "steps-seed", "steps-truncation", "steps-page")
+    told = [field.problem, seed_problem, truncation_problem, general, more]
 
-    def show(name: str, seed: float, truncation: float, left: str, right: str) -> tuple[Any, tuple[Any, Any]]:
-        pair = (_ref(left), _ref(right))
-        steps, a, b = studio.stages(preset, name, seed=int(seed), truncation=truncation, decoders=pair)
-        return steps, (a, b)
+    def show(text: str, seed: Any, truncation: Any, left: str, right: str) -> Iterator[list[Any]]:
+        try:
+            class_id = _one_class(studio, preset, text, "steps-class")
+            number, amount = _checked(seed, truncation, "steps-seed", "steps-truncation")
+            yield [gr.skip(), gr.skip(), fragments.say("Drawing."), *show_problems((), fields), gr.skip()]
+            steps, a, b = studio.stages(preset, class_id, seed=number, truncation=amount, decoders=(left, right))
+            folder = studio.new_folder()
+            names = [left or OWN, right or OWN]
+            sides = [darkroom.save_side(studio, x, folder / f"side{i}", names[i]) for i, x in enumerate((a, b))]
+            html = _step_figures(studio, steps, folder)
+            compared = darkroom.compared(sides, a.size)
+        except Exception as error:
+            problems = error.problems if isinstance(error, PageError) else (problem_of(error),)
+            yield [
+                gr.skip(),
+                gr.skip(),
+                fragments.say("Nothing was drawn."),
+                *show_problems(problems, fields),
+                unfold(gr, problems, FOLDED),
+            ]
+            return
+        said = fragments.say("From the sample to the picture, then two decoders on the same latents.")
+        yield [html, compared, said, *show_problems((), fields), gr.skip()]
 
-    inputs = [name, seed, truncation, left, right]
-    go.click(sentences(gr, show), inputs, [shown, slider], show_progress_on=shown, **ONE_JOB)
+    gr.on([go.click, field.box.submit], show, [field.box, seed, truncation, left, right],
+          [shown, viewer, status, *told], show_progress_on=status, show_progress="minimal",
+          api_visibility="private", **ONE_JOB)  # fmt: skip
 
 
 def walk_tab(gr: Any, studio: Studio, preset: str) -> None:
     """From one latent or class to another, as an animation."""
-    bar = gr.Progress()
-    with gr.Row():
-        a = gr.Textbox(label="From class", value="golden retriever", elem_id="from")
-        seed_a = gr.Number(0, label="Seed", precision=0, minimum=0)
-        b = gr.Textbox(label="To class", value="church", elem_id="to")
-        seed_b = gr.Number(1, label="Seed", precision=0, minimum=0)
-        steps = gr.Slider(4, 48, 16, step=1, label="Frames", elem_id="frames")
-        truncation = gr.Slider(0.05, 1.0, 0.5, step=0.05, label="Truncation")
-    with gr.Row():
-        go = gr.Button("Walk", variant="primary", elem_id="walk")
-        stop = gr.Button("Cancel")
-    status = gr.Textbox(label="Frames", interactive=False, elem_id="walked")
-    film = gr.Image(label="Animated WebP", type="filepath", format="webp", elem_id="film", buttons=["download"])
+    which = gr.State(preset)
+    with gr.Row(elem_classes="split"):
+        with gr.Column(scale=5, elem_classes="asks"):
+            a = class_field(gr, studio, which, name="from", label="From", value="golden retriever", first=preset)
+            b = class_field(gr, studio, which, name="to", label="To", value="church", first=preset)
+            with gr.Row(elem_classes="go"):
+                go = gr.Button("Walk", variant="primary", elem_id="walk")
+                stop = gr.Button("Cancel", elem_id="cancel-walk")
+            with gr.Accordion("More", open=False, elem_id="more-walk") as more:
+                seed_a, problem_a = _number(gr, "from-seed", "Seed of the start", 2)
+                seed_b, problem_b = _number(gr, "to-seed", "Seed of the end", 2)
+                frames = raw(gr.Slider(FEWEST, MOST_FRAMES, 16, step=1, label="Frames", elem_id="frames"))
+                problem_frames = problem_for(gr, "frames")
+                truncation, problem_truncation = _truncation(gr, "walk-truncation")
+        with gr.Column(scale=8, elem_classes="results"):
+            status = gr.HTML(fragments.say("One picture turns into another: a film there and back."),
+                             elem_id="walked", apply_default_css=False)  # fmt: skip
+            general = problem_for(gr, "walk-page")
+            film = island(gr, "film", "acts")
+    at = gr.State({})  # a visitor's own table, which the job writes into
+    fields = ("from", "to", "from-seed", "to-seed", "frames", "walk-truncation", "walk-page")
+    told = [a.problem, b.problem, problem_a, problem_b, problem_frames, problem_truncation, general, more]
+    mends(gr, frames, problem_frames, _check_frames)
 
-    def run(
-        a: str, seed_a: float, b: str, seed_b: float, steps: float, truncation: float, progress: Any = bar
-    ) -> Iterator[tuple[str | None, str]]:
-        ends = ((a, int(seed_a)), (b, int(seed_b)))
-        for done, path in studio.walk(preset, *ends, steps=int(steps), truncation=truncation):
-            progress((done, int(steps)), unit="frames")
-            yield path, f"{done} of {int(steps)}"
+    def run(*values: Any) -> Iterator[list[Any]]:
+        yield from _walk(gr, studio, preset, values, fields)
 
-    inputs = [a, seed_a, b, seed_b, steps, truncation]
-    job = go.click(sentences(gr, run), inputs, [film, status], show_progress_on=status, **ONE_JOB)
-    _stops(stop, job, status)
-
-
-def _stops(button: Any, job: Any, report: Any) -> None:
-    """`button` cancels `job`. `report` says so once the job has really ended and its button takes clicks again;
-    a function of the click itself would run before that (gradio does not wait for a cancellation)."""
-    button.click(None, cancels=[job], queue=False)
-    job.failure(lambda: "Stopped: what was finished stays.", None, report, queue=False)
-
-
-def sentences(gr: Any, work: Callable[..., Any]) -> Callable[..., Any]:
-    """Our errors appear on the page as their one sentence, others with their type; the terminal shows where."""
-
-    def shown(error: Exception) -> Exception:
-        if isinstance(error, NsbError):
-            failed: Exception = gr.Error(str(error), print_exception=False)
-        else:
-            failed = gr.Error(f"Unexpected {type(error).__name__}: {error} (the terminal shows where).")
-        return failed
-
-    if inspect.isgeneratorfunction(work):
-
-        @wraps(work)
-        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            try:
-                yield from work(*args, **kwargs)
-            except Exception as error:
-                raise shown(error) from error
-
-        return stream
-
-    @wraps(work)
-    def once(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return work(*args, **kwargs)
-        except Exception as error:
-            raise shown(error) from error
-
-    return once
+    inputs = [a.box, b.box, seed_a, seed_b, frames, truncation, at]
+    job = go.click(run, inputs, [film, status, *told], show_progress_on=status, show_progress="minimal",
+                   api_visibility="private", **ONE_JOB)  # fmt: skip
+    stop.click(None, cancels=[job], queue=False)
+    job.failure(_walk_stopped, at, status, queue=False)
 
 
-def _picked(gr: Any) -> Callable[..., str]:
-    def picked(text: str, event: gr.SelectData) -> str:
-        """The class clicked on takes the place of the last one in the text."""
-        before = _names(text)[:-1]
-        return "; ".join([*before, typed(str(event.value["caption"]))])
+def _walk(gr: Any, studio: Studio, preset: str, values: Any, fields: tuple[str, ...]) -> Iterator[list[Any]]:
+    """The job: film, status, and problems."""
+    text_a, text_b, seed_a, seed_b, frames, truncation, at = values
+    quiet = [gr.skip()] * (len(fields) + 1)
+    try:
+        start = _one_class(studio, preset, text_a, "from")
+        end = _one_class(studio, preset, text_b, "to")
+        first, amount = _checked(seed_a, truncation, "from-seed", "walk-truncation")
+        last, _ = _checked(seed_b, truncation, "to-seed", "walk-truncation")
+        total = _check_frames(frames)
+        said = fragments.say("In work.", 0, total)
+        at.update(done=0, total=total)
+        yield [gr.skip(), said, *show_problems((), fields), gr.skip()]
+        for done, made in studio.walk(preset, (start, first), (end, last), steps=total, truncation=amount):
+            if made is None:
+                said = fragments.say(f"Frame {done} of {total}.", done, total)
+                at.update(done=done, total=total)
+                yield [gr.skip(), said, *quiet]
+    except Exception as error:
+        problems = error.problems if isinstance(error, PageError) else (problem_of(error),)
+        yield [
+            gr.skip(),
+            fragments.say("No film was made."),
+            None,
+            *show_problems(problems, fields),
+            unfold(gr, problems, FOLDED),
+        ]
+        return
+    assert made is not None
+    names = [name_of(c) if c else "a picture" for c in (start, end)]
+    text = f"From {names[0]}, seed {first}, to {names[1]}, seed {last}, in {total} frames"
+    html = fragments.film(studio.url(Path(made.file)), "walk.webp", text, made.recipe, made.side)
+    yield [html, fragments.say(f"{total} frames, there and back."), *quiet]
 
-    picked.__annotations__ = {"text": str, "event": gr.SelectData, "return": str}  # gradio finds the event by it
-    return picked
+
+def _told(gr: Any, problems: Any, fields: tuple[str, ...]) -> list[Any]:
+    return [*show_problems(problems, fields), unfold(gr, problems, FOLDED)]
 
 
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(";") if part.strip()]
+def _walk_stopped(at: dict[str, int]) -> str:
+    return fragments.say(f"Stopped at frame {at['done']} of {at['total']}: no film was written." if at else "Stopped.")
 
 
-def _last(text: str) -> str:
-    return (_names(text) or [""])[-1]
+def _step_figures(studio: Studio, steps: Any, folder: Path) -> str:
+    shown = []
+    for number, (image, caption) in enumerate(steps):
+        path = folder / f"step{number}.png"
+        image.save(path, compress_level=1)
+        text = escape(caption, quote=True)
+        shown.append(
+            f'<figure class="step"><img src="{studio.url(path)}" alt="{text}" width="{image.width}" '
+            f'height="{image.height}"><figcaption>{text}</figcaption></figure>'
+        )
+    return f'<div class="steps">{"".join(shown)}</div>'
 
 
-def _ref(decoder: str) -> str:
-    return "" if decoder in (OWN, BEST) else decoder
+def _one_class(studio: Studio, preset: str, text: str, field: str) -> str:
+    """The id of the one class that a field means, empty for a preset without classes."""
+    found = ask_classes(text, studio.available(preset), field)
+    if len(found) > 1:
+        raise PageError(Problem(field, "One class, please: several are for the first tab."))
+    return found[0] if found else ""
+
+
+def _checked(seed: Any, truncation: Any, seed_field: str, truncation_field: str) -> tuple[int, float]:
+    number = number_of(seed, 0, LAST_SEED, True)
+    if number is None:
+        raise PageError(Problem(seed_field, f"The seed must be a whole number from 0 to {LAST_SEED:,}."))
+    return int(number), _check_truncation(truncation, truncation_field)
+
+
+def _check_truncation(truncation: Any, field: str) -> float:
+    amount = number_of(truncation, LEAST_TRUNCATION, 1.0, False)
+    if amount is None:
+        raise PageError(Problem(field, f"The truncation must be a number from {LEAST_TRUNCATION} to 1."))
+    return amount
+
+
+def _check_frames(frames: Any) -> int:
+    number = number_of(frames, FEWEST, MOST_FRAMES, True)
+    if number is None:
+        text = f"The number of frames must be a whole number from {FEWEST} to {MOST_FRAMES}."
+        raise PageError(Problem("frames", text))
+    return int(number)
+
+
+def _number(gr: Any, name: str, label: str, value: int) -> tuple[Any, Any]:
+    """A seed's field and the place of its problem."""
+    field, problem = raw(gr.Number(value, label=label, elem_id=name)), problem_for(gr, name)
+    mends(gr, field, problem, lambda seed: _checked(seed, 0.5, name, ""))
+    return field, problem
+
+
+def _truncation(gr: Any, name: str) -> tuple[Any, Any]:
+    field = raw(gr.Slider(LEAST_TRUNCATION, 1.0, 0.5, step=0.05, label="Truncation", elem_id=name))
+    problem = problem_for(gr, name)
+    mends(gr, field, problem, lambda amount: _check_truncation(amount, name))
+    return field, problem

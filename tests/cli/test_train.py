@@ -69,6 +69,7 @@ def test_a_decoder_takes_a_name_that_no_built_in_one_has(run: Run, monkeypatch: 
 
     monkeypatch.setattr("nsbgan_infer.training.decoders.l1.train_decoder", note)
     monkeypatch.setattr("nsbgan_infer.training.decoders.unet.train_unet", note)
+    photo(Path("a.png"), 96, 96)
     arguments = ["--data", "a.png", "--out", "x"]
     run("train", "decoder", *arguments, "--name", "crisp", code=130)
     run("train", "unet", "--level", "1", *arguments, "--name", "crisp", code=130)

@@ -22,7 +22,7 @@ from nsbgan_infer.pipeline import Request
 from nsbgan_infer.samplers.vectors import vectors
 from nsbgan_infer.storage.shipped import manifest
 
-COVERS = ["inversion.photo", "inversion.search", "samplers.vectors", "classifiers.lite_trunk"]
+COVERS = ["inversion", "inversion.photo", "inversion.search", "samplers.vectors", "classifiers.lite_trunk"]
 
 
 @pytest.fixture(autouse=True)

@@ -44,5 +44,5 @@ def test_a_pipeline_and_a_decoder_go_with_a_card(hub: LocalServer, tmp_path: Pat
 def test_what_cannot_be_published() -> None:
     with pytest.raises(WrongTypeError, match="not a int"):
         push_to_hub(5, REPO)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="no folder of a component"):
+    with pytest.raises(UsageError, match="neither the folder of a component"):
         push_to_hub("nothing here", REPO)

@@ -184,7 +184,7 @@ def _spoil(kind: str, state: dict[str, torch.Tensor], folder: Path) -> Path:
         ("not finite", "does not draw"),
         ("spectral norm", "does not draw"),
         ("no state dict", "state dict"),
-        ("other network", "no checkpoint of BigGAN-deep"),
+        ("other network", "not a checkpoint of pytorch-pretrained-biggan"),
     ],
 )
 def test_what_is_wrong_is_refused_by_every_entrance_and_leaves_nothing(

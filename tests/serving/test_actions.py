@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from tiny import TinyClassifier
 from tiny_studio import TinyStudio
 
-from nsbgan_infer.errors import ImageFileError, UnknownNameError, UsageError
 from nsbgan_infer.images import read_recipe
-from nsbgan_infer.registry import load_decoder
+from nsbgan_infer.pipeline import Drawing, NsbPipeline
+from nsbgan_infer.registry import BUILT_IN, Entry, entries
 from nsbgan_infer.serving import actions as module
-from nsbgan_infer.serving.actions import MOST_IMAGES, Studio
-from nsbgan_infer.serving.choices import MOST, decoders, presets, typed
+from nsbgan_infer.serving import choices
+from nsbgan_infer.serving.actions import Studio, draw_near, nth_near
+from nsbgan_infer.serving.choices import MOST, decoders, find_tiles, presets, to_fetch, upscalers
 from nsbgan_infer.serving.clock import Clock
 
 COVERS = ["serving.choices", "serving.clock"]
@@ -47,9 +52,9 @@ def test_rejection_says_what_was_tried(studio: Studio, monkeypatch: pytest.Monke
     steps = list(studio.generate("embedded", ["207", "1"], seed=0, count=2, truncation=1.0, threshold=0.3))
     assert len(steps) == len(steps[-1].files) == 4
     recipes = [read_recipe(Path(f)) for f in steps[-1].files]
-    for recipe, caption in zip(recipes, steps[-1].captions, strict=True):
+    for recipe, caption in zip(recipes, [c.note for c in steps[-1].cards], strict=True):
         assert recipe.rejection is not None and recipe.rejection["classifier"] == "tiny-judge"
-        assert f": {recipe.rejection['score']:.2f}, " in caption
+        assert caption.startswith(f"{recipe.rejection['score']:.2f}, ")
         assert ("not accepted, the best of 20" in caption) != recipe.rejection["accepted"]
         assert recipe.rejection["accepted"] == (recipe.rejection["score"] >= 0.3)
     accepted = sum(r.rejection["accepted"] for r in recipes if r.rejection)
@@ -62,90 +67,97 @@ def test_progress_names_the_steps(studio: Studio) -> None:
     assert seen[:2] == [("sample", 0, 2), ("decoded 1", 0, 2)] and seen[-1] == ("decoded 2", 1, 2)
 
 
-def test_errors_are_sentences(studio: Studio, tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="did you mean golden retriever"):
-        list(studio.generate("embedded", ["golden retreiver"], seed=0, count=1, truncation=0.5))
-    with pytest.raises(UsageError, match=f"at most {MOST_IMAGES}"):
-        list(studio.generate("embedded", ["207"], seed=0, count=MOST_IMAGES + 1, truncation=0.5))
-    with pytest.raises(UnknownNameError):
-        studio.thumbnails("embedded", "zzzz")
-    with pytest.raises(UsageError, match="None of the classes of this preset matches 'tabby'"):
-        studio.thumbnails("embedded", "tabby")
-    with pytest.raises(UsageError, match="cannot draw class 281"):
-        list(studio.walk("embedded", ("207", 0), ("tabby", 1), steps=4, truncation=0.5))
-    Image.new("RGB", (2000, 1000)).save(tmp_path / "large.png")
-    with pytest.raises(ImageFileError, match="2000 x 1000"):
-        studio.enlarge(tmp_path / "large.png")
+def test_classes_have_a_small_picture_that_is_made_once(studio: Studio) -> None:
+    paths = [studio.thumb(i) for i in (1, 207)]
+    assert studio.known == (1, 207, 217, 933) and studio.thumb(281) is None
+    pictures = []
+    for path in paths:
+        assert path is not None
+        with Image.open(path) as picture:
+            assert picture.size == (96, 96)
+            pictures.append(picture.convert("RGB").tobytes())
+    assert pictures[0] != pictures[1]
+    before = paths[0] and paths[0].stat().st_mtime_ns
+    assert studio.thumb(1) == paths[0] and paths[0] and paths[0].stat().st_mtime_ns == before
 
 
-def test_thumbnails_are_the_classes_that_match(studio: Studio) -> None:
-    found = studio.thumbnails("embedded", "")
-    assert [caption for _, caption in found] == [
-        "1 goldfish",
-        "207 golden retriever",
-        "217 English springer",
-        "933 cheeseburger",
-    ]
-    assert len({picture.tobytes() for picture, _ in found}) == 4
-    assert [caption for _, caption in studio.thumbnails("embedded", "gold")] == ["1 goldfish", "207 golden retriever"]
+def test_tiles_are_the_classes_that_match_and_can_be_drawn(studio: Studio) -> None:
+    def tiles(text: str, available: tuple[int, ...] | None = (1, 207, 217, 933)) -> tuple[list[int], int, list[int]]:
+        found, more, picked = find_tiles(text, available)
+        return [c.id for c in found], more, picked
+
+    assert tiles("") == ([1, 207, 217, 933], 0, [])
+    assert tiles("dog") == ([207, 217], 0, [])
+    assert tiles("golden retriever") == ([1, 207, 217, 933], 0, [207])  # all, with the one that is meant marked
+    assert tiles("goldfish; spri") == ([217], 0, [1]) and tiles("tabby")[2] == []
+    assert tiles("zzzz") == ([], 0, []) and tiles("x", None) == ([], 0, [])
+    found, more, picked = tiles("church", tuple(range(1000)))
+    assert (found[0], len(found), more, picked) == (497, MOST, 1000 - MOST, [497])
 
 
-def test_classes_that_the_embedded_sampler_lacks_have_a_grey_tile(studio: Studio) -> None:
-    found = {
-        caption: picture for picture, caption in studio.thumbnails("pretrained-256-128", "gold")
-    }  # nothing is fetched
-    assert len(found) > 3 and len(studio.thumbnails("pretrained-256-128", "")) == MOST
-    grey = {name for name, picture in found.items() if picture.getextrema() == ((224, 224),) * 3}
-    assert found.keys() - grey == {"1 goldfish", "207 golden retriever"}
-
-
-def test_what_is_offered_can_be_used() -> None:
+def test_what_is_offered_can_be_used_and_fits() -> None:
     assert {"embedded", "pretrained-256-128"} <= set(presets()) and "learned-w-64" not in presets()
-    assert {"iwt", "bicubic", "subband-w"} <= set(decoders())
-    for name in decoders():
-        assert load_decoder(name).info.name == name
+    assert {"iwt", "subband-w"} <= set(decoders("embedded")) and "esrgan-p" not in decoders("embedded")
+    assert "esrgan-p" in decoders("embedded-p") and "iwt" not in decoders("embedded-p")
+    assert decoders("biggan-512") == {}  # nothing is decoded there
+    for name in decoders("embedded"):
+        assert NsbPipeline.from_pretrained("embedded", decoder=name).resolutions[-1] >= 256
+    assert {"photo", "iwt", "bicubic", "subband-w"} <= set(upscalers())
 
 
-def test_a_click_on_a_class_types_its_name_or_its_id() -> None:
-    assert typed("207 golden retriever") == "golden retriever"
-    assert typed("134 crane") == "134"  # a bird and a machine
+def test_a_broken_plug_in_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Entry("broken", "decoder", "from nowhere", "plug-in", "no_such_module:make")
+    monkeypatch.setattr(choices, "entries", lambda kind: {**entries(kind), "broken": broken})
+    monkeypatch.setattr(
+        "nsbgan_infer.registry.BUILT_IN", {**BUILT_IN, "decoder": BUILT_IN["decoder"] | {"broken": broken}}
+    )
+    decoders.cache_clear()
+    upscalers.cache_clear()
+    try:
+        assert "broken" not in decoders("embedded") and "broken" not in upscalers()
+    finally:
+        decoders.cache_clear()
+        upscalers.cache_clear()
 
 
-def test_enlarge_gives_before_and_after_of_one_size_and_a_file(studio: Studio, tmp_path: Path) -> None:
-    Image.new("L", (20, 12), 128).save(tmp_path / "photo.png")
-    before, after, file, report = studio.enlarge(tmp_path / "photo.png", "iwt")
-    assert before.size == after.size == (80, 48)
-    assert before.getpixel((40, 24)) == after.getpixel((40, 24)) == (128, 128, 128)
-    assert "20 x 12 -> 80 x 48 with iwt" in report
-    with Image.open(file) as saved:
-        assert (saved.size, saved.mode, Path(file).name) == ((80, 48), "L", "photo_x4.png")
+def test_a_preset_to_be_fetched_says_its_size() -> None:
+    assert to_fetch("embedded") is None and "fetches" not in presets()["embedded"]
+    assert to_fetch("pretrained-256-128") == "234 MB"
+    assert presets()["pretrained-256-128"].endswith("(fetches 234 MB once)")
 
 
-def test_a_photo_on_the_page_is_treated_as_by_the_command(studio: Studio, tmp_path: Path) -> None:
-    from PIL import ImageCms
+def test_pictures_like_one_are_near_it_and_made_again_from_their_recipe(studio: Studio) -> None:
+    pipeline = studio.pipeline("embedded")
+    (base,) = pipeline.requests("207", seeds=3)
+    here = pipeline.latents([base], Drawing(0.5))
+    near = draw_near(pipeline, [base], 3, "7", 0.5)
+    away = [float((z - here.z[0]).norm()) for z in near.z]
+    assert len(near) == 3 and all(0 < d < float(here.z.norm()) for d in away) and len(set(away)) == 3
+    # the third of them, and the one like the second, by their ways
+    assert torch.equal(near.z[2], draw_near(pipeline, [base], 1, nth_near("7", 2), 0.5).z[0])
+    assert nth_near("7.4", 2) == "7.6" and nth_near("", 2) == ""
+    assert not torch.equal(draw_near(pipeline, [base], 1, "8.1", 0.5).z[0], near.z[1])
+    made = list(studio.generate("embedded", ["207"], seed=3, count=2, truncation=0.5, like="7"))[-1]
+    assert [Path(f).name for f in made.files] == [
+        "207_golden-retriever_seed3_like7.png",
+        "207_golden-retriever_seed3_like8.png",
+    ]
+    assert [c.like for c in made.cards] == ["7", "8"] and made.cards[0].note == "variation 7"
+    assert read_recipe(Path(made.files[0])).latents is not None
 
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 6, "Phone"
-    Image.new("RGB", (20, 12)).save(tmp_path / "phone.jpg", icc_profile=profile, exif=exif, dpi=(72, 72))
-    with Image.open(studio.enlarge(tmp_path / "phone.jpg", "iwt").file) as saved:
-        assert saved.size == (48, 80) and saved.info["icc_profile"] == profile
-        assert saved.getexif()[0x010F] == "Phone" and saved.info["dpi"][0] == pytest.approx(288, abs=0.1)
-    Image.new("RGB", (20, 12)).save(tmp_path / "x.avif")
-    assert studio.enlarge(tmp_path / "x.avif", "iwt").after.size == (80, 48)
-    Image.new("RGB", (20, 12)).save(tmp_path / "eps.jpg", "EPS")
-    with pytest.raises(ImageFileError, match=r"eps\.jpg is not an image that can be read"):
-        studio.enlarge(tmp_path / "eps.jpg", "iwt")
+
+def test_all_pictures_go_into_one_file(studio: Studio) -> None:
+    made = list(studio.generate("embedded", ["207"], seed=0, count=2, truncation=0.5))[-1]
+    url = studio.archive(made.files)
+    with zipfile.ZipFile(studio.made / url.removeprefix("made/")) as together:
+        assert together.namelist() == [Path(f).name for f in made.files]
+        assert together.read(together.namelist()[0]) == Path(made.files[0]).read_bytes()
 
 
-def test_enlarging_tells_its_tiles_and_writes_nothing_when_cancelled(studio: Studio, tmp_path: Path) -> None:
-    Image.new("RGB", (600, 300)).save(tmp_path / "wide.png")
-    before = set(studio.folder.rglob("*"))
-    steps = studio.enlarge_in_steps(tmp_path / "wide.png", "iwt")
-    done, total = next(steps)
-    assert done == 1 and total == 6
-    steps.close()
-    assert set(studio.folder.rglob("*")) == before
+def test_folders_of_yesterday_go(studio: Studio) -> None:
+    old = studio.new_folder()
+    os.utime(old, (0, 0))
+    assert studio.new_folder().exists() and not old.exists()
 
 
 def test_stages_show_every_step_and_two_decoders(studio: Studio) -> None:
@@ -157,12 +169,16 @@ def test_stages_show_every_step_and_two_decoders(studio: Studio) -> None:
     assert left.tobytes() != right.tobytes()
 
 
-def test_walk_writes_an_animation_there_and_back(studio: Studio) -> None:
+def test_walk_writes_an_animation_there_and_back_with_its_recipe(studio: Studio) -> None:
     steps = list(studio.walk("embedded", ("207", 0), ("217", 1), steps=4, truncation=0.5))
     assert [done for done, _ in steps] == [1, 2, 3, 4, 4]
-    assert steps[-1][1] is not None
-    with Image.open(steps[-1][1]) as film:
-        assert getattr(film, "n_frames", 1) == 6 and film.size == (128, 128)  # the largest, where none reaches 256
+    made = steps[-1][1]
+    assert made is not None and made.side == 128  # the largest, where none reaches 512
+    with Image.open(made.file) as film:
+        assert getattr(film, "n_frames", 1) == 6 and film.size == (128, 128)
+        key, _, told = film.getexif()[0x010E].partition(":")
+    assert key == "nsbgan-walk" and json.loads(told) == json.loads(json.dumps(made.recipe, default=str))
+    assert made.recipe["to"] == {"class": "217", "seed": 1} and made.recipe["frames"] == 4
 
 
 def test_the_clock_adds_up_by_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -10,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from tiny_studio import TinyStudio
 
-from nsbgan_infer.cli.main import cli
 from nsbgan_infer.errors import CheckpointError, UsageError
+from nsbgan_infer.images import read_recipe
 from nsbgan_infer.serving.server import serve_in_thread
 
-COVERS = ["serving.demo", "serving.tabs"]
+COVERS = ["serving.controls", "serving.demo", "serving.generate_tab", "serving.photo_tab", "serving.tabs"]
 
 pytest.importorskip("gradio", reason="the web page needs the extra demo")
 pytest.importorskip("prometheus_client", reason="the web page needs the extra demo")
@@ -29,9 +29,11 @@ if not CHROMIUM:
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # gradio's own
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+GRAVE = ("serious", "critical")
 SLOW_MACHINE = 120_000  # milliseconds: a limit for a hanging page, not a measure
 CLASS = "#class textarea, #class input"
-Visit = Callable[[], Any]
+Visit = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -57,78 +59,154 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any, address: str) -> Iterator[Visit]:
-    """Opens the page as a new visitor; at the end, no visitor's browser has asked any other host."""
-    contexts, hosts = [], set()
+    """Opens the page as a new visitor. At the end, no visitor's browser has asked another host or met an error of a
+    script, and nobody was shown a temporary folder or a command."""
+    contexts, hosts, failures = [], set(), []
 
-    def opened() -> Any:
-        contexts.append(browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 1000}))
+    def opened(query: str = "", **how: Any) -> Any:
+        contexts.append(browser.new_context(**{"accept_downloads": True, "viewport": DESK, **how}))
         page = contexts[-1].new_page()
         page.on("request", lambda request: hosts.add("/".join(request.url.split("/")[:3])))
+        page.on("pageerror", lambda error: failures.append(str(error)))
         page.set_default_timeout(SLOW_MACHINE)
-        page.goto(address)
-        page.wait_for_selector("#found img")
+        page.goto(address + query)
+        page.wait_for_selector("#class-tiles .tile")
         return page
 
     yield opened
     for context in contexts:
+        for page in context.pages:
+            text = page.inner_text("body")
+            assert not [word for word in ("/tmp", "--", "`", "Traceback") if word in text]
         context.close()
+    assert failures == []
     assert {h for h in hosts if h.startswith("http")} == {address.rstrip("/")}
 
 
 def generate(page: Any, names: str, *, count: int = 2) -> None:
+    open_more(page)
     page.fill(CLASS, names)
     page.fill("#count input", str(count))
     page.click("#generate")
 
 
-def report_says(page: Any, field: str, text: str) -> None:
-    """Wait until the text field `field` holds `text`."""
+def open_more(page: Any) -> None:
+    if not page.locator("#seed input").is_visible():
+        page.get_by_text("More", exact=True).first.click()
+
+
+def finished(page: Any, count: int) -> None:
+    """Wait until all of `count` pictures are there."""
     page.wait_for_function(
-        "([field, text]) => [...document.querySelectorAll(`${field} textarea, ${field} input`)]"
-        ".some(e => e.value.includes(text))",
-        arg=[field, text],
+        "n => { const s = document.querySelector('#pictures .sheet');"
+        " return s?.dataset.state === 'done' && s.querySelectorAll('.card img').length === n; }",
+        arg=count,
     )
 
 
-def test_a_class_becomes_a_picture_with_its_recipe(visit: Visit, tmp_path: Path) -> None:
+def says(page: Any, where: str, text: str) -> None:
+    """Wait until the piece `where` of the page holds `text`."""
+    page.wait_for_function(
+        "([where, text]) => document.querySelector(where)?.textContent.includes(text)", arg=[where, text]
+    )
+
+
+def test_the_first_screen_invites(visit: Visit) -> None:
     page = visit()
-    assert page.title() == "nsbgan"
-    generate(page, "golden retriever", count=1)
-    page.wait_for_selector("#pictures img")
-    report_says(page, "#report", "an image")
+    assert page.title() == "nsbgan" and page.locator("h1").inner_text() == "nsbgan"
+    tags = " ".join(re.findall(r"<(?:meta|link)[^>]*>", page.request.get(page.url).text()))
+    assert 'content="nsbgan"' in tags and "Gradio" not in tags and "http" not in tags
+    assert page.get_attribute("#pictures .card img", "alt") == "golden retriever, seed 2"  # a finished example
+    assert page.locator("#class-tiles .tile img").count() == 4
+    for size, name in ((DESK, "desk"), (PHONE, "phone")):
+        page.set_viewport_size(size)
+        page.wait_for_timeout(200)
+        box = page.locator("#generate").bounding_box()
+        assert box["y"] + box["height"] <= size["height"], f"Generate is out of sight on the {name}"
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    for tab in ("Generate", "Photo", "Steps", "Walk"):
+        assert page.get_by_role("tab", name=tab).is_visible()
+    assert page.get_by_text("Share", exact=True).count() == 0
+
+
+def test_a_class_becomes_pictures_with_recipes_an_address_and_a_history(visit: Visit, tmp_path: Path) -> None:
+    page = visit()
+    generate(page, "golden retriever", count=2)
+    finished(page, 2)
+    says(page, "#status", "2 pictures")
     with page.expect_download() as event:
-        page.locator("#files a[download], #files a[href*='seed0']").first.click()
-    saved = tmp_path / "207_golden-retriever_seed0.png"
+        page.get_by_label("Save golden retriever, seed 2").click()
+    saved = tmp_path / "saved.png"
     event.value.save_as(saved)
-    result = CliRunner().invoke(cli, ["inspect", str(saved), "--json"])
-    assert result.exit_code == 0, result.output
-    assert '"class_id": 207' in result.output
+    assert event.value.suggested_filename == "207_golden-retriever_seed2.png"
+    assert read_recipe(saved).class_id == 207
+    page.get_by_label("More like golden retriever, seed 3").click()
+    finished(page, 4)
+    assert "variation" in page.inner_text("#pictures")
+    assert "like=" in page.url and "class=golden+retriever" in page.url
+    page.get_by_label("Use the settings of").nth(1).click()
+    page.wait_for_function("document.querySelector('#like textarea, #like input').value !== ''")
+    page.reload()  # the address makes the same pictures, the history is still there
+    finished(page, 4)
+    assert page.locator("#history .past button").count() == 2
+    page.locator("#history .past button").nth(1).click()
+    finished(page, 2)
+    assert page.input_value("#seed input") == "2"
 
 
-def test_an_unknown_class_shows_the_suggestion(visit: Visit) -> None:
+def test_problems_stand_beside_their_fields_until_they_are_mended(visit: Visit, capfd: Any) -> None:
     page = visit()
+    open_more(page)
+    page.fill("#seed input", "-1")
     generate(page, "golden retreiver")
-    page.get_by_text("did you mean golden retriever").first.wait_for()
+    page.fill("#count input", "")
+    page.click("#generate")
+    says(page, "#problem-class", "No class is called “golden retreiver”")
+    says(page, "#problem-seed", "from 0 to 4,294,967,295")
+    says(page, "#problem-count", "from 1 to 16")
+    page.fill("#seed input", "-2")
+    page.wait_for_timeout(300)
+    assert page.locator("#problem-seed .problem").count() == 1
+    page.fill("#seed input", "5")
+    page.fill("#count input", "1")
+    page.locator("#problem-class button", has_text="golden retriever").click()
+    page.wait_for_function("document.querySelectorAll('.problem').length === 0")
+    assert page.input_value(CLASS) == "golden retriever"
+    page.click("#generate")
+    finished(page, 1)
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_classes_are_found_with_pictures_and_picked_by_a_click(visit: Visit) -> None:
+def test_classes_are_found_by_what_they_are_and_picked_by_click_and_keyboard(visit: Visit) -> None:
     page = visit()
-    assert page.locator("#found img").count() == 4
-    page.fill(CLASS, "church; springer")
-    page.click("#search")
-    page.wait_for_function("document.querySelectorAll('#found img').length == 1")
-    page.click("#found button:has(img)")
-    page.wait_for_function(f"document.querySelector('{CLASS}').value == 'church; English springer'")
+    page.fill(CLASS, "church; dog")
+    page.wait_for_function("document.querySelectorAll('#class-tiles .tile').length === 2")  # both of the preset's dogs
+    page.click("#class-tiles .tile >> nth=1")
+    page.wait_for_function(f"document.querySelector('{CLASS}').value === 'church; English springer'")
+    page.wait_for_function("document.querySelectorAll('#class-tiles .tile').length === 4")
+    page.locator("#class-tiles .tile[tabindex='0']").focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.querySelector('{CLASS}').value === 'church; cheeseburger'")
+    assert page.locator("#class-tiles .tile[tabindex='0']").count() == 1
+
+
+def test_a_download_is_asked_for(visit: Visit) -> None:
+    page = visit("?class=goldfish&preset=pretrained-256-128")
+    says(page, "#problem-preset", "234 MB, fetched once")
+    page.get_by_role("button", name="Fetch 234 MB and generate").wait_for()  # the folded part has opened
+    assert page.get_attribute("#pictures .sheet", "data-state") == "example"
 
 
 def test_rejection_shows_its_acceptance(visit: Visit) -> None:
     pytest.importorskip("efficientnet_lite_pytorch", reason="rejection needs the extra eval")
     page = visit()
-    page.fill("#reject input[type=number]", "0.95")
+    open_more(page)
+    page.fill("#threshold input[type=number]", "0.95")
     page.keyboard.press("Tab")
     generate(page, "207", count=1)
-    page.get_by_text("207_golden-retriever_seed0: 0.").first.wait_for()
-    report_says(page, "#report", " drawn (")
+    finished(page, 1)
+    says(page, "#status", " drawn (")
 
 
 def test_two_browsers_do_not_mix_and_one_job_runs_at_a_time(visit: Visit, studio: TinyStudio) -> None:
@@ -136,16 +214,18 @@ def test_two_browsers_do_not_mix_and_one_job_runs_at_a_time(visit: Visit, studio
     first, second = visit(), visit()
     try:
         generate(first, "goldfish")
-        first.wait_for_selector("#pictures img")  # its job holds the queue until the gate opens
+        first.wait_for_selector("#pictures [alt='goldfish, seed 2']")  # its job holds the queue until the gate opens
+        assert first.locator("#pictures .waiting").count() == 1
         generate(second, "207")
-        second.get_by_text("queue:").first.wait_for()
+        says(second, "#status", "In the queue")
+        assert second.locator("#pictures .waiting").count() == 2  # the room for its pictures is there
     finally:
         studio.gate.set()
         studio.gate = None
-    first.get_by_text("001_goldfish_seed1").first.wait_for()
-    second.get_by_text("207_golden-retriever_seed1").first.wait_for()
-    assert first.get_by_text("207_golden-retriever").count() == 0
-    assert second.get_by_text("001_goldfish").count() == 0
+    finished(first, 2)
+    finished(second, 2)
+    assert first.locator("#pictures [alt^='golden']").count() == 0
+    assert second.locator("#pictures [alt^='goldfish']").count() == 0
     assert studio.most_at_once == 1
 
 
@@ -154,58 +234,94 @@ def test_cancel_keeps_what_was_finished(visit: Visit, studio: TinyStudio) -> Non
     page = visit()
     try:
         generate(page, "207", count=16)
-        page.wait_for_selector("#pictures img")
+        page.wait_for_selector("#pictures [alt='golden retriever, seed 2']")
         with page.expect_request("**/cancel"):
             page.click("#cancel")
         page.wait_for_timeout(1000)  # the server has the request before the job can go on
     finally:
         studio.gate.set()
         studio.gate = None
-    report_says(page, "#report", "Stopped")
-    assert page.locator("#pictures img").count() < 16
+    says(page, "#status", "of 16 pictures are finished")
+    assert page.locator("#pictures .waiting").count() == 0 and 0 < page.locator("#pictures img").count() < 16
     generate(page, "goldfish", count=1)  # the queue is free again
-    page.get_by_text("001_goldfish_seed0").first.wait_for()
+    finished(page, 1)
 
 
-def test_a_photo_is_enlarged_and_can_be_kept(visit: Visit, tmp_path: Path) -> None:
+def test_a_photo_is_enlarged_compared_and_can_be_kept(visit: Visit, tmp_path: Path, capfd: Any) -> None:
     Image.linear_gradient("L").resize((40, 30)).save(tmp_path / "photo.png")
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
     page = visit()
-    page.get_by_role("tab", name="Enlarge a photo").click()
+    page.get_by_role("tab", name="Photo").click()
+    assert "up to 16.8 megapixels" in page.inner_text("body")
     page.click("#enlarge")
-    page.get_by_text("Choose a photo first").first.wait_for()
+    says(page, "#problem-photo", "Choose a photo first")
+    page.set_input_files("#photo input[type=file]", tmp_path / "damaged.jpg")
+    says(page, "#problem-photo", "damaged.jpg cannot be read as a picture")
+    page.get_by_label("Clear").first.click()
+    page.wait_for_selector("#photo input[type=file]", state="attached")
     page.set_input_files("#photo input[type=file]", tmp_path / "photo.png")
-    page.wait_for_selector("#photo img")
+    says(page, "#photo-facts", "40 x 30 pixels, will become 160 x 120")
+    assert page.locator("#problem-photo .problem").count() == 0
     page.click("#enlarge")
-    page.wait_for_selector("#slider img")
-    report_says(page, "#enlarged", "40 x 30 -> 160 x 120 with photo")
+    page.wait_for_selector("#compare .stage")
+    says(page, "#photo-status", "40 x 30 became 160 x 120 with photo")
+    assert page.locator("#compare .tag").all_inner_texts() == ["bicubic", "photo"]
+    page.locator("#compare .stage").focus()
+    page.keyboard.press("Shift+ArrowRight")
+    assert page.locator("#compare .divider").evaluate("e => e.style.left") == "55%"
+    page.keyboard.press("1")
+    assert page.locator("#compare [aria-pressed=true]").inner_text() == "100 %"
+    assert "scale(1)" in page.locator("#compare .plane").first.evaluate("e => e.style.transform")
     with page.expect_download() as event:
-        page.locator("#large a").first.click()
+        page.click("#large a")
     event.value.save_as(tmp_path / "large.png")
     with Image.open(tmp_path / "large.png") as large:
         assert (large.size, event.value.suggested_filename) == ((160, 120), "photo_x4.png")
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_the_stages_and_two_decoders_are_shown(visit: Visit) -> None:
+def test_the_steps_and_two_decoders_are_shown(visit: Visit) -> None:
     page = visit()
-    page.get_by_role("tab", name="Stages and decoders").click()
+    page.get_by_role("tab", name="Steps").click()
     page.click("#stages")
-    page.wait_for_selector("#pair img")
+    page.wait_for_selector("#pair .stage")
     for caption in ("sample (16)", "decoded 1 (64)", "low band 2 (32)", "decoded 2 (128)", "details diagonal"):
-        page.get_by_text(caption).first.wait_for()
+        says(page, "#steps", caption)
+    assert page.locator("#pair .tag").all_inner_texts() == ["the preset's own", "iwt"]
 
 
-def test_a_walk_becomes_an_animation(visit: Visit) -> None:
+def test_a_walk_becomes_an_animation_with_its_recipe(visit: Visit) -> None:
     page = visit()
     page.get_by_role("tab", name="Walk").click()
-    page.fill("#to textarea, #to input", "cheeseburger")
+    page.click("#walk")
+    says(page, "#problem-to", "“church” is no class that this preset can draw")
+    page.locator("#to-tiles .tile", has_text="cheeseburger").click()
+    page.wait_for_function("document.querySelectorAll('#problem-to .problem').length === 0")
+    page.get_by_text("More", exact=True).last.click()
     page.fill("#frames input[type=number]", "4")
     page.keyboard.press("Tab")
     page.click("#walk")
     page.wait_for_selector("#film img")
-    report_says(page, "#walked", "4 of 4")
-    answer = page.request.get(page.get_attribute("#film img", "src"))
+    says(page, "#walked", "4 frames")
+    says(page, "#film", "From golden retriever, seed 2, to cheeseburger, seed 2")
+    answer = page.request.get(page.evaluate("document.querySelector('#film img').src"))
     with Image.open(io.BytesIO(answer.body())) as film:
         assert getattr(film, "n_frames", 1) == 6
+
+
+def test_axe_finds_nothing_serious(visit: Visit) -> None:
+    package = pytest.importorskip("axe_core_python", reason="axe-core comes with the package axe-core-python")
+    script = next(Path(package.__file__).parent.rglob("axe.min.js")).read_text("utf-8")
+    for scheme in ("light", "dark"):
+        page = visit(color_scheme=scheme)
+        page.evaluate(script)
+        for tab in ("Generate", "Photo", "Steps", "Walk"):
+            page.get_by_role("tab", name=tab).click()
+            page.get_by_text("More", exact=True).locator("visible=true").click()
+            page.wait_for_timeout(400)
+            found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")["violations"]
+            serious = [(v["id"], [n["html"][:150] for n in v["nodes"]][:3]) for v in found if v["impact"] in GRAVE]
+            assert serious == [], f"{tab}, {scheme}"
 
 
 def test_a_taken_port_and_a_preset_without_weights_are_sentences(address: str, studio: TinyStudio) -> None:
