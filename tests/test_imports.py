@@ -16,7 +16,11 @@ import nsbgan_infer
 
 PACKAGE = Path(nsbgan_infer.__file__).parent
 DOORWAY = ("nsbgan_infer.pipeline", "nsbgan_infer.pretrained")  # of NsbPipeline.from_pretrained
-OPTIONAL = {"nsbgan_infer.serving.tabs"}  # gradio is behind it
+OPTIONAL = {
+    "nsbgan_infer.serving.generate_tab",
+    "nsbgan_infer.serving.photo_tab",
+    "nsbgan_infer.serving.tabs",
+}  # gradio is behind it
 LAZY = {  # import no torch until it is needed, so that `nsbgan --help`, lists and plans stay fast
     "nsbgan_infer.diagnostics.doctor",
     "nsbgan_infer.engines",
