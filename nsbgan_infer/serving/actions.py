@@ -164,13 +164,13 @@ class Studio:
                 name = name.with_stem(f"{name.stem}_like{way.replace('.', '-')}")
             save_image(output.images[0], folder / name, recipe=recipe)
             files.append(str(folder / name))
-            asked, label = "", ""
+            called, label = "", ""
             if request.class_id is not None:
                 found = find_class(request.class_id)
-                asked, label = typed(found), found.name
+                called, label = typed(found), found.name
             note = note or (f"variation {way}" if way else "")
             url = self.url(folder / name)
-            cards.append(Card(url, name.name, label, request.seed, recipe.resolution, note, asked, way))
+            cards.append(Card(url, name.name, label, request.seed, recipe.resolution, note, called, way))
             clock.mark("write")
             yield Finished(tuple(files), tuple(cards), len(requests), clock.report(len(files)) + _acceptance(tally))
 

@@ -52,7 +52,7 @@ def mount_page(app: Any, page: Any, studio: Studio) -> Any:
     app.mount("/page", StaticFiles(directory=ASSETS))
     app.mount(f"/{MADE}", StaticFiles(directory=studio.made))
 
-    @app.get("/thumbs/{class_id}.webp", include_in_schema=False)
+    @app.get("/thumbs/{class_id}.webp", include_in_schema=False)  # type: ignore[untyped-decorator]
     def thumb(class_id: int) -> Response:
         path = studio.thumb(class_id)
         return (

@@ -122,7 +122,7 @@ def read_query(query: Mapping[str, str]) -> Settings:
     settings = Settings()
     for key, value in query.items():
         name = names.get(key, key)
-        kind = type(getattr(settings, name, None)) if name in Settings.__dataclass_fields__ else None
+        kind: Any = type(getattr(settings, name, None)) if name in Settings.__dataclass_fields__ else None
         try:
             if kind is not None:
                 settings = replace(settings, **{name: kind(value[:2000])})

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 from tiny_studio import TinyStudio
 
-from nsbgan_infer.photos import open_photo
+from nsbgan_infer.photos import MAX_PIXELS, open_photo
 from nsbgan_infer.serving import darkroom
 from nsbgan_infer.serving.actions import Studio
 from nsbgan_infer.serving.darkroom import Enlarged, cut, cut_plain, enlarge_for_page, look, shrink
 from nsbgan_infer.serving.problems import PageError, Problem
+from nsbgan_infer.storage.shipped import default_upscaler
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_is_no_picture_is_said_without_a_path(studio: Studio, tmp_path: Pat
 
 
 def test_the_limit_is_that_of_the_command(studio: Studio) -> None:
-    assert darkroom.MAX_PIXELS == 1 << 24 and "16.8 megapixels" in darkroom.limits_text()
+    assert MAX_PIXELS == 1 << 24 and "16.8 megapixels" in darkroom.limits_text()
 
 
 def test_the_result_is_a_file_and_a_comparison_of_one_size(studio: Studio, tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_two_decoders_stand_side_by_side(studio: Studio, tmp_path: Path) -> None
 def test_the_best_decoder_is_taken_and_its_licence_named(studio: Studio, tmp_path: Path) -> None:
     gradient((16, 16)).save(tmp_path / "photo.png")
     made = enlarge(studio, tmp_path / "photo.png")
-    assert made.files[0][0] == darkroom.default_upscaler() and "licence of its weights: " in made.report
+    assert made.files[0][0] == default_upscaler() and "licence of its weights: " in made.report
 
 
 def test_a_photo_on_the_page_is_treated_as_by_the_command(studio: Studio, tmp_path: Path) -> None:
