@@ -1,6 +1,7 @@
 """The web page as a Hugging Face Space: on every address of its container, at the port that the Space names."""
 
 import os
+import signal
 import sys
 
 from nsbgan_infer.serving.actions import Studio
@@ -10,6 +11,7 @@ from nsbgan_infer.serving.server import serve
 
 def main() -> None:
     """Serve until the Space is stopped, then remove what was made."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as on Ctrl-C, what follows `finally` runs
     studio = Studio()
     try:
         serve(

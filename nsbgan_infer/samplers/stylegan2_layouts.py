@@ -77,6 +77,8 @@ def _build(
     state["latent_avg"] = torch.zeros(config.style_dim) if average is None else average.float()
     for i, name in enumerate(noise if config.stored_noise else ()):
         shape = own[f"stored_noise_{i}"].shape
+        if name not in tensors:
+            raise CheckpointError(f"{name} is missing in the StyleGAN2 checkpoint, which has other fixed noise maps.")
         if tensors[name].numel() != shape.numel():
             raise CheckpointError(f"{name} is {list(tensors[name].shape)}, but the layer is {shape[-1]} pixels wide.")
         state[f"stored_noise_{i}"] = tensors[name].float().reshape(shape)
