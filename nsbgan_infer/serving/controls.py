@@ -87,12 +87,13 @@ def unfold(gr: Any, problems: Sequence[Problem], folded: Sequence[str]) -> Any:
 
 
 def mends(gr: Any, field: Any, problem: Any, check: Check) -> None:
-    """A problem goes as soon as its field is right, and stays until then. Its button `put` fills the field."""
+    """A problem goes as soon as its visitor makes the field right, and stays until then. Its button `put` fills the
+    field. What the page itself puts into a field mends nothing."""
     gr.on(
-        [field.change], lambda value, before: mended(gr, before, lambda: check(value)), [field, problem], problem,
+        [field.input], lambda value, before: mended(gr, before, lambda: check(value)), [field, problem], problem,
         trigger_mode="always_last", **AT_ONCE,
     )  # fmt: skip
-    problem.put(with_event(gr, lambda data: value_of(data)), None, field, **AT_ONCE)
+    problem.put(with_event(gr, lambda data: (value_of(data), "")), None, [field, problem], **AT_ONCE)
 
 
 def mended(gr: Any, before: str, check: Callable[[], object]) -> Any:

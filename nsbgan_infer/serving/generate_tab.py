@@ -162,7 +162,7 @@ def _more(gr: Any, studio: Studio, first: Settings) -> tuple[dict[str, Any], dic
     for name in ("seed", "count", "truncation", "threshold", "like"):
         mends(gr, fields[name], problems[name], _check_one(name))
     for name in ("preset", "decoder"):
-        fields[name].change(lambda: "", None, problems[name], **AT_ONCE)
+        fields[name].select(lambda: "", None, problems[name], **AT_ONCE)  # by a visitor, not by the page
     return fields, problems
 
 

@@ -151,6 +151,7 @@ def test_a_class_becomes_pictures_with_recipes_an_address_and_a_history(visit: V
     assert page.locator("#history .past button").count() == 2
     page.locator("#history .past button").nth(1).click()
     finished(page, 2)
+    open_more(page)
     assert page.input_value("#seed input") == "2"
 
 
@@ -159,9 +160,9 @@ def test_problems_stand_beside_their_fields_until_they_are_mended(visit: Visit, 
     open_more(page)
     page.fill("#seed input", "-1")
     generate(page, "golden retreiver")
+    says(page, "#problem-class", "No class is called “golden retreiver”")
     page.fill("#count input", "")
     page.click("#generate")
-    says(page, "#problem-class", "No class is called “golden retreiver”")
     says(page, "#problem-seed", "from 0 to 4,294,967,295")
     says(page, "#problem-count", "from 1 to 16")
     page.fill("#seed input", "-2")
