@@ -55,8 +55,8 @@ def check_part(part: object, kind: str, info: type[Any]) -> None:
 
 def reductions_of(sampler: Sampler, stages: Sequence[Stage]) -> tuple[Reduction, ...]:
     """What comes into each stage's decoder: its encoder's reduction, the sample, or the picture of the stage before."""
-    whole = [sampler.info.reduction, *(reduction(PICTURE) for _ in stages[1:])]
-    return tuple(reduction(s.encoder.makes) if s.encoder else w for s, w in zip(stages, whole, strict=False))
+    whole = [sampler.info.reduction, *(reduction(PICTURE) for _ in stages[1:])][: len(stages)]
+    return tuple(reduction(s.encoder.makes) if s.encoder else w for s, w in zip(stages, whole, strict=True))
 
 
 def check_joints(sampler: Sampler, stages: Sequence[Stage]) -> None:

@@ -124,6 +124,14 @@ def average_gradients(parameters: Iterable[nn.Parameter], accelerator: Any) -> N
         gradient.copy_(mean.view_as(gradient))
 
 
+def take_step(network: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor, accelerator: Any) -> None:
+    """One step of `optimiser` along the gradients of `loss`, averaged over the processes for `network`."""
+    optimiser.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    average_gradients(network.parameters(), accelerator)
+    optimiser.step()
+
+
 def step_generator(seed: int, step: int, stream: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     """The generator of one step. `stream` separates uses (data, latents, noise) and processes from each other.
 

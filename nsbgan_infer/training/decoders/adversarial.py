@@ -27,7 +27,7 @@ from nsbgan_infer.training.decoders.l1 import (
 )
 from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss, lattice_loss, pixel_loss
 from nsbgan_infer.training.decoders.perceptual import PerceptualName, make_perceptual
-from nsbgan_infer.training.loop import Ema, autocast, average_gradients, train
+from nsbgan_infer.training.loop import Ema, autocast, take_step, train
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
 
 
@@ -119,21 +119,15 @@ class AdversarialTask:
         if settings.lattice_weight:
             values["lattice"] = lattice_loss(decoded, picture, cast(Decoder, self.network).info.scale)
             loss = loss + settings.lattice_weight * values["lattice"]
-        self._update(self.network, self.optimiser, loss)
+        take_step(self.network, self.optimiser, loss, self.accelerator)
         self.judge.requires_grad_(True)
         return {"loss": loss, **values}
 
     def _judge_update(self, decoded: Tensor, picture: Tensor) -> dict[str, Tensor | float]:
         real, fake = self.judge(picture).float(), self.judge(decoded).float()
         loss = discriminator_loss(real, fake)
-        self._update(self.judge, self.judge_optimiser, loss)
+        take_step(self.judge, self.judge_optimiser, loss, self.accelerator)
         return {"judge": loss, "real": real.mean(), "fake": fake.mean()}
-
-    def _update(self, network: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        average_gradients(network.parameters(), self.accelerator)
-        optimiser.step()
 
     @property
     def tracked(self) -> Mapping[str, Any]:

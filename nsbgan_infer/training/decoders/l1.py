@@ -25,7 +25,7 @@ from nsbgan_infer.training.decoders.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.decoders.pairs import MARGIN, DegradedBatches, Pairs, ReducedBatches
 from nsbgan_infer.training.decoders.start import start_from
 from nsbgan_infer.training.decoders.windows import CropBatches, load_pictures
-from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, train
+from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, take_step, train
 from nsbgan_infer.training.optimisers import OptimiserName, make_optimiser, set_rate
 from nsbgan_infer.training.run_folder import name_of_run
 from nsbgan_infer.training.schedules import Schedule
@@ -167,10 +167,7 @@ class DecoderTask:
         with autocast(self.accelerator.device, settings.loop.precision):
             decoded = self.network(low_band)
         loss = pixel_loss(decoded.float(), picture, settings.pixel_loss)
-        self.optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        average_gradients(self.network.parameters(), self.accelerator)
-        self.optimiser.step()
+        take_step(self.network, self.optimiser, loss, self.accelerator)
         if self.ema:
             self.ema.update(self.network)
         return {"loss": loss, "lr": rate}

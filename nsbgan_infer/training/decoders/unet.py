@@ -35,8 +35,8 @@ from nsbgan_infer.training.decoders.windows import CropBatches, feed, load_pictu
 from nsbgan_infer.training.loop import (
     LoopSettings,
     autocast,
-    average_gradients,
     step_generator,
+    take_step,
     train,
 )
 from nsbgan_infer.training.optimisers import make_optimiser, set_rate
@@ -246,10 +246,7 @@ class UNetTask:
         picture = self.next_batch(step)
         with autocast(device, settings.loop.precision):
             loss = self.side.loss(picture, self.true_rows(step).to(device))
-        self.optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        average_gradients(self.network.parameters(), self.accelerator)
-        self.optimiser.step()
+        take_step(self.network, self.optimiser, loss, self.accelerator)
         return {"loss": loss, "lr": rate}
 
     def true_rows(self, step: int) -> Tensor:

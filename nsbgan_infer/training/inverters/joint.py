@@ -25,7 +25,7 @@ from nsbgan_infer.reductions import OF_BASIS
 from nsbgan_infer.samplers.learned import LearnedConfig, LearnedSampler
 from nsbgan_infer.samplers.span import normalised
 from nsbgan_infer.storage.components import save_component, weights_sha256
-from nsbgan_infer.training.loop import Ema, LoopSettings, average_gradients, step_generator, train
+from nsbgan_infer.training.loop import Ema, LoopSettings, step_generator, take_step, train
 from nsbgan_infer.training.overrides import apply_overrides
 from nsbgan_infer.training.samplers.lowbands import LowBandSet, open_lowbands
 from nsbgan_infer.training.sheet import write_sheet
@@ -135,8 +135,8 @@ class JointTask:
             {"params": list(self.sampler.parameters()), "lr": lr},
             {"params": list(self.inverter.parameters()), "lr": lr * settings.inverter_times},
         ]
-        self.makers = torch.optim.Adam(both, betas=betas)
-        self.judges = torch.optim.Adam(self.pairs.parameters(), lr=lr, betas=betas)
+        self.makers_optimiser = torch.optim.Adam(both, betas=betas)
+        self.pairs_optimiser = torch.optim.Adam(self.pairs.parameters(), lr=lr, betas=betas)
         self.ema = {"sampler": Ema(self.sampler, settings.ema), "inverter": Ema(self.inverter, settings.ema)}
 
     def step(self, step: int) -> Mapping[str, Tensor | float]:
@@ -145,15 +145,15 @@ class JointTask:
             with torch.no_grad():
                 real, drawn = self.scored(step, part)
             loss = hinge(self.pairs(*real), 1.0) + hinge(self.pairs(*drawn), -1.0)
-            self._update(self.judges, self.pairs, loss)
+            take_step(self.pairs, self.pairs_optimiser, loss, self.accelerator)
         self.pairs.requires_grad_(False)
         real, drawn = self.scored(step, self.settings.d_steps)
         made = self.pairs(*real).sum(1).mean() - self.pairs(*drawn).sum(1).mean()
-        self._update(self.makers, nn.ModuleList((self.sampler, self.inverter)), made)
+        take_step(nn.ModuleList((self.sampler, self.inverter)), self.makers_optimiser, made, self.accelerator)
         self.pairs.requires_grad_(True)
         for name, network in (("sampler", self.sampler), ("inverter", self.inverter)):
             self.ema[name].update(network)
-        return {"pairs": loss, "makers": made}
+        return {"pairs": loss, "makers_optimiser": made}
 
     def scored(self, step: int, part: int) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
         """(x, E(x), class) of real low bands and (G(z), z, class) of drawn ones, the samples in [-1, 1]."""
@@ -176,12 +176,6 @@ class JointTask:
         y[torch.arange(len(label)), torch.tensor(self.sampler.config.classes, device=label.device)[label]] = 1
         return y
 
-    def _update(self, optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        average_gradients(network.parameters(), self.accelerator)
-        optimiser.step()
-
     @property
     def tracked(self) -> Mapping[str, Any]:
         """Networks, optimisers and running means."""
@@ -189,8 +183,8 @@ class JointTask:
             "sampler": self.sampler,
             "inverter": self.inverter,
             "pairs": self.pairs,
-            "makers": self.makers,
-            "judges": self.judges,
+            "makers_optimiser": self.makers_optimiser,
+            "pairs_optimiser": self.pairs_optimiser,
             "ema": self.ema,
         }
 

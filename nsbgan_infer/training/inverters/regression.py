@@ -22,7 +22,7 @@ from nsbgan_infer.registry import load_sampler
 from nsbgan_infer.samplers.vectors import vectors
 from nsbgan_infer.storage.components import load_component, save_component, weights_sha256
 from nsbgan_infer.training.inverters.start import solve_linear, start_linear
-from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, average_gradients, step_generator, train
+from nsbgan_infer.training.loop import Ema, LoopSettings, autocast, step_generator, take_step, train
 from nsbgan_infer.training.optimisers import set_rate
 from nsbgan_infer.training.overrides import apply_overrides
 from nsbgan_infer.training.schedules import Schedule
@@ -138,10 +138,7 @@ class InverterTask:
             some = slice(0, settings.pictures)
             again = vectors(self.sampler).draw_vector(guess[some], latents[some])
             loss = loss + settings.picture_weight * (again - sample[some]).abs().mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        average_gradients(self.network.parameters(), self.accelerator)
-        self.optimiser.step()
+        take_step(self.network, self.optimiser, loss, self.accelerator)
         self.ema.update(self.network)
         if step + 1 == settings.loop.steps:
             self.finish()
