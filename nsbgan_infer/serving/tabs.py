@@ -139,13 +139,7 @@ def _walk(gr: Any, studio: Studio, preset: str, values: Any, fields: tuple[str, 
                 yield [gr.skip(), said, *quiet]
     except Exception as error:
         problems = error.problems if isinstance(error, PageError) else (problem_of(error),)
-        yield [
-            gr.skip(),
-            fragments.say("No film was made."),
-            None,
-            *show_problems(problems, fields),
-            unfold(gr, problems, FOLDED),
-        ]
+        yield [gr.skip(), fragments.say("No film was made."), *_told(gr, problems, fields)]
         return
     assert made is not None
     names = [name_of(c) if c else "a picture" for c in (start, end)]

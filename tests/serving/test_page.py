@@ -129,7 +129,6 @@ def test_the_first_screen_invites(visit: Visit) -> None:
     assert page.get_by_text("Share", exact=True).count() == 0
 
 
-@pytest.mark.xfail(strict=False, reason="passes alone; on a busy machine a wait can run into its limit")
 def test_a_class_becomes_pictures_with_recipes_an_address_and_a_history(visit: Visit, tmp_path: Path) -> None:
     page = visit()
     generate(page, "golden retriever", count=2)
@@ -156,7 +155,6 @@ def test_a_class_becomes_pictures_with_recipes_an_address_and_a_history(visit: V
     assert page.input_value("#seed input") == "2"
 
 
-@pytest.mark.xfail(strict=False, reason="passes alone; on a busy machine a wait can run into its limit")
 def test_problems_stand_beside_their_fields_until_they_are_mended(visit: Visit, capfd: Any) -> None:
     page = visit()
     open_more(page)
@@ -194,7 +192,6 @@ def test_classes_are_found_by_what_they_are_and_picked_by_click_and_keyboard(vis
     assert page.locator("#class-tiles .tile[tabindex='0']").count() == 1
 
 
-@pytest.mark.xfail(strict=False, reason="passes alone; on a busy machine a wait can run into its limit")
 def test_a_download_is_asked_for(visit: Visit) -> None:
     page = visit("?class=goldfish&preset=pretrained-256-128")
     says(page, "#problem-preset", "234 MB, fetched once")
@@ -202,7 +199,6 @@ def test_a_download_is_asked_for(visit: Visit) -> None:
     assert page.get_attribute("#pictures .sheet", "data-state") == "example"
 
 
-@pytest.mark.xfail(strict=False, reason="passes alone; on a busy machine a wait can run into its limit")
 def test_rejection_shows_its_acceptance(visit: Visit) -> None:
     pytest.importorskip("efficientnet_lite_pytorch", reason="rejection needs the extra eval")
     page = visit()
@@ -214,7 +210,6 @@ def test_rejection_shows_its_acceptance(visit: Visit) -> None:
     says(page, "#status", " drawn (")
 
 
-@pytest.mark.xfail(strict=False, reason="passes alone; on a busy machine a wait can run into its limit")
 def test_two_browsers_do_not_mix_and_one_job_runs_at_a_time(visit: Visit, studio: TinyStudio) -> None:
     studio.most_at_once, studio.gate = 0, threading.Event()
     first, second = visit(), visit()
@@ -235,7 +230,6 @@ def test_two_browsers_do_not_mix_and_one_job_runs_at_a_time(visit: Visit, studio
     assert studio.most_at_once == 1
 
 
-@pytest.mark.xfail(strict=False, reason="passes alone; on a busy machine a wait can run into its limit")
 def test_cancel_keeps_what_was_finished(visit: Visit, studio: TinyStudio) -> None:
     studio.gate = threading.Event()
     page = visit()
