@@ -294,6 +294,7 @@ def test_the_steps_and_two_decoders_are_shown(visit: Visit) -> None:
 def test_a_walk_becomes_an_animation_with_its_recipe(visit: Visit) -> None:
     page = visit()
     page.get_by_role("tab", name="Walk").click()
+    page.wait_for_selector("#to-tiles .tile")  # the tab is there
     page.click("#walk")
     says(page, "#problem-to", "“church” is no class that this preset can draw")
     page.locator("#to-tiles .tile", has_text="cheeseburger").click()
