@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from tiny import tiny_pipeline
 
@@ -12,15 +11,21 @@ from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.serving.actions import Finished, Studio
 
 
+class Gate(Protocol):
+    """What a picture waits for: an event, or a gate that counts."""
+
+    def wait(self, seconds: float, /) -> bool: ...
+
+
 class TinyStudio(Studio):
     """A studio whose every preset is the tiny pipeline.
 
-    `at_once` counts the calls of `generate` that run now, `most_at_once` how many ever did. With `gate` set to an
-    event, each image after the first one waits for it.
+    `at_once` counts the calls of `generate` that run now, `most_at_once` how many ever did. With `gate` set, each
+    image after the first one waits for it.
     """
 
     at_once = most_at_once = 0
-    gate: threading.Event | None = None
+    gate: Gate | None = None
 
     def generate(self, *args: Any, **kwargs: Any) -> Iterator[Finished]:
         self.at_once += 1

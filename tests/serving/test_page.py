@@ -230,18 +230,30 @@ def test_two_browsers_do_not_mix_and_one_job_runs_at_a_time(visit: Visit, studio
     assert studio.most_at_once == 1
 
 
+class Turnstile(threading.Semaphore):
+    """A gate that lets one picture through for each `release`."""
+
+    def wait(self, seconds: float) -> bool:
+        return self.acquire(timeout=seconds)
+
+
 def test_cancel_keeps_what_was_finished(visit: Visit, studio: TinyStudio) -> None:
-    studio.gate = threading.Event()
+    gate = Turnstile(0)
+    studio.gate = gate
     page = visit()
     try:
         generate(page, "207", count=16)
-        page.wait_for_selector("#pictures [alt='golden retriever, seed 2']")
+        says(page, "#status", "Making picture 2 of 16")  # the example has the first one's name, so that says nothing
         with page.expect_request("**/cancel"):
             page.click("#cancel")
-        page.wait_for_timeout(1000)  # the server has the request before the job can go on
+        for _ in range(12):  # one picture after the other, until the server has taken the request
+            gate.release()
+            page.wait_for_timeout(1000)
+            if "Stopped" in page.inner_text("#status"):
+                break
     finally:
-        studio.gate.set()
         studio.gate = None
+        gate.release(16)
     says(page, "#status", "of 16 pictures are finished")
     assert page.locator("#pictures .waiting").count() == 0 and 0 < page.locator("#pictures img").count() < 16
     generate(page, "goldfish", count=1)  # the queue is free again
