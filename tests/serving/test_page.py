@@ -106,9 +106,12 @@ def finished(page: Any, count: int) -> None:
 
 def says(page: Any, where: str, text: str) -> None:
     """Wait until the piece `where` of the page holds `text`."""
-    page.wait_for_function(
-        "([where, text]) => document.querySelector(where)?.textContent.includes(text)", arg=[where, text]
-    )
+    try:
+        page.wait_for_function(
+            "([where, text]) => document.querySelector(where)?.textContent.includes(text)", arg=[where, text]
+        )
+    except playwright.TimeoutError as error:
+        raise AssertionError(f"{where} says {page.text_content(where)!r}, not {text!r}") from error
 
 
 def test_the_first_screen_invites(visit: Visit) -> None:
@@ -314,6 +317,7 @@ def test_a_walk_becomes_an_animation_with_its_recipe(visit: Visit) -> None:
     page.get_by_text("More", exact=True).last.click()
     page.fill("#frames input[type=number]", "4")
     page.keyboard.press("Tab")
+    page.wait_for_function("document.querySelector('#frames input[type=range]').value === '4'")
     page.click("#walk")
     page.wait_for_selector("#film img")
     says(page, "#walked", "4 frames")
