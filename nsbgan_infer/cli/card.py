@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -40,32 +40,25 @@ def command(
     FOLDER gets README.md and sheet.webp. NAME is of weights that ship, `all` means all of them; their cards are
     cards/NAME.md and NAME.webp, in `weights` of a checkout, else below the current folder, and always written anew.
     """
-    from nsbgan_infer.publishing.subject import CARD, SHEET, open_subject
-    from nsbgan_infer.storage.files import writable_folder, write_bytes
-    from nsbgan_infer.storage.shipped import cards_dir, manifest
+    from nsbgan_infer.publishing.cards import named_subjects, write_card
+    from nsbgan_infer.storage.files import read_json
 
-    shipped = list(manifest().get("components", {}))
-    names = [n for ref in refs for n in (shipped if ref == "all" else [ref])]
+    names = named_subjects(refs)
     if len(names) > 1 and (repo or measured):
         raise UsageError("--repo and --measured are about one card: name one.")
-    rows: list[dict[str, Any]] = []
-    for name in names:
-        subject = open_subject(name)
-        if name in shipped:
-            folder = writable_folder(cards_dir(), what="folder of cards")
-            card, picture = folder / f"{name}.md", folder / f"{name}.webp"
-        else:
-            folder = writable_folder(subject.source if subject.source.is_dir() else subject.source.parent)
-            card, picture = folder / CARD, folder / SHEET
-            if card.exists() and not replace:
-                raise UsageError(f"{card} is there already: add --replace to write over it.")
-        made = make_sheet(subject, console) if sheet else None
-        text = card_text(subject, repo or name, picture.name, made, measured, in_hub=repo is not None)
-        if made:
-            write_bytes(picture, picture_bytes(made))
-        write_bytes(card, text.encode())
-        rows.append({"name": subject.name, "card": str(card), "sheet": str(picture) if made else None})
-    console.result({"cards": rows}, "\n".join(row["card"] for row in rows))
+    figures = read_json(measured) if measured else None
+    made = [
+        write_card(
+            name,
+            repo=repo,
+            replace=replace,
+            measured=figures,
+            sheet=(lambda subject: make_sheet(subject, console)) if sheet else None,
+        )
+        for name in names
+    ]
+    rows = [{"name": w.name, "card": str(w.card), "sheet": str(w.sheet) if w.sheet else None} for w in made]
+    console.result({"cards": rows}, "\n".join(str(w.card) for w in made))
 
 
 def make_sheet(subject: Subject, console: Console) -> Sheet | None:
@@ -78,26 +71,3 @@ def make_sheet(subject: Subject, console: Console) -> Sheet | None:
     if made is None:
         console.note(f"No sheet for {subject.name}: no sampler of its basis ships.")
     return made
-
-
-def picture_bytes(sheet: Sheet) -> bytes:
-    """The sheet as a file."""
-    from nsbgan_infer.images import encode_image
-
-    return encode_image(sheet.image, "webp", quality=88)
-
-
-def card_text(
-    subject: Subject, ref: str, picture: str, sheet: Sheet | None, measured: Path | None, *, in_hub: bool
-) -> str:
-    """The card, its commands naming `ref`, which is a repository if `in_hub`."""
-    from nsbgan_infer.publishing.card import make_card
-    from nsbgan_infer.storage.files import read_json
-
-    figures: dict[str, Any] = read_json(measured) if measured else {}
-    where = f"hf://{ref}" if in_hub and subject.kind != "pipeline" else ref
-    return make_card(subject, ref=where, sheet=(picture, sheet.caption) if sheet else None, measured=_scalars(figures))
-
-
-def _scalars(figures: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in figures.items() if isinstance(v, int | float | str) and k != "decoder"}

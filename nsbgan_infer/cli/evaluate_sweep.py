@@ -93,12 +93,12 @@ def command(
     from nsbgan_infer.evaluation.images import LEAST
     from nsbgan_infer.evaluation.judged_cache import Studio, load_sweep_judges
     from nsbgan_infer.evaluation.pictures import PictureSet
-    from nsbgan_infer.evaluation.plots import plot_sweeps
     from nsbgan_infer.evaluation.references import real_pictures, statistics_of
+    from nsbgan_infer.evaluation.reports import write_sweep
     from nsbgan_infer.evaluation.sweep import Real, sweep
-    from nsbgan_infer.evaluation.tables import columns_of, sweep_markdown
+    from nsbgan_infer.evaluation.tables import columns_of
     from nsbgan_infer.pipeline import NsbPipeline
-    from nsbgan_infer.storage.files import writable_folder, write_bytes, write_json
+    from nsbgan_infer.storage.files import writable_folder
     from nsbgan_infer.storage.hub import set_offline
 
     if offline:
@@ -134,11 +134,8 @@ def command(
             mode=mode,
             max_tries=max_tries,
         )
+    text = write_sweep(found, out)
     value = {**asdict(found), "columns": columns_of(found)}
-    write_json(out / "sweep.json", value)
-    text = sweep_markdown(found)
-    write_bytes(out / "sweep.md", (text + "\n").encode())
-    plot_sweeps([found], out / "sweep.png")
     console.result(value, f"{text}\n\nWritten: {out / 'sweep.md'}, sweep.json, sweep.png")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nsbgan_infer.cli.card import card_text, make_sheet, measured_option, picture_bytes, sheet_option
+from nsbgan_infer.cli.card import make_sheet, measured_option, sheet_option
 from nsbgan_infer.cli.complete import published_names
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, size_text, table
@@ -60,11 +60,14 @@ def command(
 
 def _with_card(subject: Subject, repo: str, measured: Path | None, sheet: bool, console: Console) -> dict[str, Content]:
     """The files of the subject, and a card with its sheet where it brings none."""
+    from nsbgan_infer.publishing.cards import card_text, sheet_bytes
     from nsbgan_infer.publishing.subject import CARD, SHEET
+    from nsbgan_infer.storage.files import read_json
 
     if CARD in subject.files:
         return subject.files
     made = make_sheet(subject, console) if sheet else None
-    card = card_text(subject, repo, SHEET, made, measured, in_hub=True).encode()
-    added: dict[str, Content] = {CARD: card, SHEET: picture_bytes(made)} if made else {CARD: card}
+    figures = read_json(measured) if measured else None
+    card = card_text(subject, repo, SHEET, made, figures, in_hub=True).encode()
+    added: dict[str, Content] = {CARD: card, SHEET: sheet_bytes(made)} if made else {CARD: card}
     return {**subject.files, **added}

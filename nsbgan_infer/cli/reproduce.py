@@ -15,7 +15,7 @@ from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
     from nsbgan_infer.evaluation.judged_cache import Judges
-    from nsbgan_infer.evaluation.reproduce import Options, Reproduction
+    from nsbgan_infer.evaluation.reproduce import Options
     from nsbgan_infer.evaluation.sweep import Real
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table10")
@@ -115,12 +115,13 @@ def command(
         if not images:
             raise UsageError(f"Of which picture? Give a file, folder or ZIP with --images for {name}.")
         writable_folder(out)
-        draw(name, images, out / f"{name}.png", console)
+        _draw(name, images, out / f"{name}.png", console)
         return
     from nsbgan_infer.datasets import open_source
     from nsbgan_infer.datasets.description import read_text
     from nsbgan_infer.devices import pick_device, pick_dtype
     from nsbgan_infer.evaluation.judged_cache import load_sweep_judges
+    from nsbgan_infer.evaluation.reports import write_reproduction
     from nsbgan_infer.evaluation.reproduce import Options, reproduce_mse, reproduce_table
     from nsbgan_infer.evaluation.tables import find_table
 
@@ -146,7 +147,8 @@ def command(
             console.note(read_text(len(source), source.classes, source.left_out))
         with console.bar(len(source) if source else 0) as bar:
             bar.step("4 decoders")
-            write(reproduce_mse(table, source, options, progress=bar.advance), out, console)
+            found = reproduce_mse(table, source, options, progress=bar.advance)
+        console.result(asdict(found), write_reproduction(found, out))
         return
     judges: Judges | None = None
     statistics: Real | None = None
@@ -159,42 +161,15 @@ def command(
             table, options, real=statistics, judges=judges, folder=out / "judged", note=console.note,
             progress=bar.advance,
         )  # fmt: skip
-    write(found, out, console)
+    console.result(asdict(found), write_reproduction(found, out))
 
 
-def write(found: Reproduction, out: Path, console: Console) -> None:
-    """NAME.md, NAME.json, with sweeps NAME.png, and the result on standard output."""
-    from nsbgan_infer.evaluation.plots import plot_sweeps
-    from nsbgan_infer.evaluation.reproduce import reproduction_markdown
-    from nsbgan_infer.evaluation.tables import sweep_markdown
-    from nsbgan_infer.storage.files import write_bytes, write_json
-
-    text = reproduction_markdown(found)
-    details = [text, *(sweep_markdown(s) for s in found.sweeps)]
-    write_bytes(out / f"{found.name}.md", ("\n\n".join(details) + "\n").encode())
-    write_json(out / f"{found.name}.json", asdict(found))
-    if found.sweeps:
-        plot_sweeps(found.sweeps, out / f"{found.name}.png")
-    console.result(asdict(found), text)
-
-
-def draw(name: str, images: tuple[str, ...], path: Path, console: Console) -> None:
-    """One of the figures, from the given pictures (figure 2: up to eight)."""
+def _draw(name: str, images: tuple[str, ...], path: Path, console: Console) -> None:
     from nsbgan_infer.datasets import open_source
-    from nsbgan_infer.evaluation.figures import encoders_sheet, pyramid_sheet, slicing_sheet
-    from nsbgan_infer.images import save_image
+    from nsbgan_infer.evaluation.figures import draw_figure
 
-    source = open_source(list(images))
-    if name == "fig2":
-        named = [(Path(source.names[i]).stem[:40], source.image(i)) for i in range(min(8, len(source)))]
-        page, kept = encoders_sheet(named)
-        rows = [asdict(k) for k in kept]
-        lines = [f"{k.name}: wavelet {k.wavelet_psnr_y:.2f} dB, pixel {k.pixel_psnr_y:.2f} dB" for k in kept]
-    else:
-        page = (pyramid_sheet if name == "fig1" else slicing_sheet)(source.image(0))
-        rows, lines = [{"name": source.names[0]}], [source.names[0]]
-    save_image(page, path)
-    console.result({"figure": name, "file": str(path), "pictures": rows}, "\n".join([*lines, str(path)]))
+    rows, text = draw_figure(name, open_source(list(images)), path)
+    console.result({"figure": name, "file": str(path), "pictures": rows}, f"{text}\n{path}")
 
 
 def _real(

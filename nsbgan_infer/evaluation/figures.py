@@ -5,17 +5,18 @@ slices against bands (appendix F, figure 29). Pictures in, one captioned sheet o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from nsbgan_infer.datasets import centre_square, to_tensor
+from nsbgan_infer.datasets import ImageSource, centre_square, to_tensor
 from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
 from nsbgan_infer.encoders.lifting import dwt2
 from nsbgan_infer.evaluation.reconstruction import baseline, quantise, y_scores
-from nsbgan_infer.images import to_pil
+from nsbgan_infer.images import save_image, to_pil
 
 SIDE = 256
 GAP, CAPTION = 8, 18
@@ -29,6 +30,24 @@ class Kept:
     name: str
     wavelet_psnr_y: float
     pixel_psnr_y: float
+
+
+def draw_figure(name: str, source: ImageSource, path: Path) -> tuple[list[dict[str, object]], str]:
+    """Figure `name` (fig1, fig2: up to eight pictures, slicing) of the first pictures of `source` as a PNG at `path`.
+
+    Returns a row for each picture shown, and the same in words.
+    """
+    if name == "fig2":
+        page, kept = encoders_sheet(
+            [(Path(source.names[i]).stem[:40], source.image(i)) for i in range(len(source))[:8]]
+        )
+        rows: list[dict[str, object]] = [asdict(k) for k in kept]
+        lines = [f"{k.name}: wavelet {k.wavelet_psnr_y:.2f} dB, pixel {k.pixel_psnr_y:.2f} dB" for k in kept]
+    else:
+        page = (pyramid_sheet if name == "fig1" else slicing_sheet)(source.image(0))
+        rows, lines = [{"name": source.names[0]}], [source.names[0]]
+    save_image(page, path)
+    return rows, "\n".join(lines)
 
 
 def packed(picture: Tensor, levels: int) -> Tensor:

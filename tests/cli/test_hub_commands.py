@@ -20,7 +20,15 @@ from tiny import ship_tiny_weights, tiny_decoder, tiny_pipeline
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.storage.components import save_component
 
-COVERS = ["cli.card", "cli.complete", "cli.completion", "cli.doctor", "cli.push", "publishing.hub_contents"]
+COVERS = [
+    "cli.card",
+    "cli.complete",
+    "cli.completion",
+    "cli.doctor",
+    "cli.push",
+    "publishing.cards",
+    "publishing.hub_contents",
+]
 
 JsonRun = Callable[..., Any]
 REPO = "someone/thing"

@@ -18,7 +18,7 @@ from nsbgan_infer.evaluation.reproduce import Options, reproduce_table, reproduc
 from nsbgan_infer.evaluation.tables import MAX, MIN, TABLES, find_table
 from nsbgan_infer.latents import draw_latents
 
-COVERS = ["cli.reproduce", "evaluation.cost"]
+COVERS = ["cli.reproduce", "evaluation.cost", "evaluation.reports"]
 
 
 @pytest.fixture
