@@ -15,7 +15,6 @@ from nsbgan_infer.errors import UsageError
 if TYPE_CHECKING:
     from nsbgan_infer.evaluation.images import ImagesReport, Reference
     from nsbgan_infer.evaluation.pictures import PictureSet
-    from nsbgan_infer.pipeline import NsbPipeline
 
 
 @click.command("images")
@@ -65,6 +64,12 @@ if TYPE_CHECKING:
 @click.option("--res", type=click.IntRange(min=1), metavar="SIDE", help="Stop after the stage that makes this size.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, help="Pictures judged together.")
 @click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "compile", "openvino"]),
+    default="auto",
+    help="What runs the networks of preset:NAME, in fp32.",
+)
 @click.option("--offline", is_flag=True, help="Never use the network.")
 @console_options
 def command(
@@ -84,6 +89,7 @@ def command(
     res: int | None,
     batch_size: int,
     device: str,
+    engine: str,
     offline: bool,
     console: Console,
 ) -> None:
@@ -94,7 +100,10 @@ def command(
     which a judge gives to their own class, among the classes that the sampler has (of files: among theirs); with
     -imagenet after ImageNet's mean and deviation instead of those that the judge was trained with.
     """
+    import torch
+
     from nsbgan_infer.devices import pick_device
+    from nsbgan_infer.engines import place
     from nsbgan_infer.evaluation.images import (
         MEASURES,
         Gathered,
@@ -103,10 +112,10 @@ def command(
         evaluate_images,
         load_judges,
     )
-    from nsbgan_infer.evaluation.pictures import PictureSet, open_pictures
+    from nsbgan_infer.evaluation.pictures import PictureSet, open_pictures, pipeline_pictures
     from nsbgan_infer.evaluation.references import make_reference, real_pictures
     from nsbgan_infer.evaluation.references import save_reference as save
-    from nsbgan_infer.pipeline import NsbPipeline
+    from nsbgan_infer.pipeline import Drawing, NsbPipeline
     from nsbgan_infer.storage.hub import set_offline
 
     if offline:
@@ -115,7 +124,10 @@ def command(
     chosen = pick_device(device)
     if fake.startswith("preset:"):
         pipeline = NsbPipeline.from_pretrained(fake.removeprefix("preset:"), sampler=sampler, decoder=decoder)
-        fakes = _made(pipeline.to(chosen), classes, per_class, seed, truncation, res)
+        wanted = list(classes) or (None if pipeline.sampler.info.classes is None else ["all"])
+        requests = pipeline.requests(wanted, per_class, seeds=seed)
+        placed = place(pipeline, engine, device=chosen, dtype=torch.float32, images=len(requests))
+        fakes = pipeline_pictures(placed, requests, Drawing(truncation, resolution=res))
     else:
         fakes = open_pictures(fake, size=size)
     reals: PictureSet | Reference | None = real_pictures(real, size=size) if real else None
@@ -143,23 +155,6 @@ def note_pictures(pictures: PictureSet, console: Console) -> None:
     from nsbgan_infer.datasets.description import read_text
 
     console.note(f"{pictures.name}: {read_text(pictures.count, pictures.classes, pictures.left_out)}")
-
-
-def _made(
-    pipeline: NsbPipeline,
-    classes: tuple[str, ...],
-    per_class: int,
-    seed: int,
-    truncation: float | None,
-    resolution: int | None,
-) -> PictureSet:
-    """The pictures of a pipeline, made as they are measured."""
-    from nsbgan_infer.evaluation.pictures import pipeline_pictures
-    from nsbgan_infer.pipeline import Drawing
-
-    wanted = list(classes) or (None if pipeline.sampler.info.classes is None else ["all"])
-    requests = pipeline.requests(wanted, per_class, seeds=seed)
-    return pipeline_pictures(pipeline, requests, Drawing(truncation, resolution=resolution))
 
 
 def _images_text(report: ImagesReport) -> str:
