@@ -112,8 +112,8 @@ def arrange(
 ) -> tuple[Latents, list[str]]:
     """The latents to draw, and the names of their pictures without a suffix. Raises UsageError."""
     from nsbgan_infer.classes import find_class
+    from nsbgan_infer.inversion import redraw_as
     from nsbgan_infer.latents import vary, walk
-    from nsbgan_infer.samplers.vectors import vectors
 
     assert given.file is not None
     stem, count = given.file.stem, images.per_class
@@ -126,10 +126,7 @@ def arrange(
     if images.classes:
         (class_id,) = {r.class_id for r in pipeline.requests(images.classes)}
         assert class_id is not None
-        y = latents.y.new_zeros(latents.y.shape)
-        y[:, class_id] = 1
-        latents = vectors(pipeline.sampler).as_class(latents.to(pipeline.device), y.to(pipeline.device))
-        latents = latents.to(y.device)
+        latents = redraw_as(pipeline, latents, class_id)
         names = [f"{name}_{find_class(class_id).slug}" for name in names]
     if given.vary:
         if len(latents) != 1:

@@ -8,6 +8,7 @@ sampler may be moved too (`Freedom`). Spec-seeds 4.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -19,7 +20,7 @@ from torch import Tensor
 from nsbgan_infer.classes import find_class
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.inversion.photo import read_square, working_side
-from nsbgan_infer.inversion.search import Distances, Freedom, Progress, Search
+from nsbgan_infer.inversion.search import Distances, Freedom, Search
 from nsbgan_infer.inverters.base import Inverter
 from nsbgan_infer.latents import Latents, draw_latents
 from nsbgan_infer.latents.file import Origin
@@ -31,6 +32,7 @@ from nsbgan_infer.storage.components import weights_sha256
 
 STEPS = 80
 CLASS_JUDGE = "efficientnet-lite0"
+Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,30 @@ def invert(
     >>> found.latents.z.shape, found.inverter
     (torch.Size([1, 256]), 'invert-embedded-w-64')
     """
+    work = invert_in_steps(
+        photo, pipeline, class_id=class_id, inverter=inverter, steps=steps, freedom=freedom, seed=seed
+    )
+    while True:
+        try:
+            done = next(work)
+        except StopIteration as finished:
+            found: Inversion = finished.value
+            return found
+        if progress:
+            progress(done, steps)
+
+
+def invert_in_steps(
+    photo: str | Path | Photo | Image.Image,
+    pipeline: NsbPipeline,
+    *,
+    class_id: int | None = None,
+    inverter: Inverter | str | None = None,
+    steps: int = STEPS,
+    freedom: Freedom = "pixels",
+    seed: int = 0,
+) -> Generator[int, None, Inversion]:
+    """`invert` as a generator of steps done, for whoever may want to stop between two of them."""
     if steps < 0 or freedom not in get_args(Freedom):
         raise UsageError(f"steps is at least 0, and freedom one of {', '.join(get_args(Freedom))}.")
     if pipeline.engine != "eager":
@@ -96,7 +122,7 @@ def invert(
         vector = guesser(search.sample, blank.y.to(pipeline.device)) if guesser else mean_vector(pipeline, blank)
     first = search.finish(vector, None, blank)
     before = search.distances(search.draw_whole(first))
-    latents = search.refine(vector, blank, steps, progress) if steps else first
+    latents = (yield from search.refine(vector, blank, steps)) if steps else first
     made = search.draw_whole(latents)
     return Inversion(
         latents.to(torch.device("cpu")),
@@ -160,6 +186,16 @@ def blank_latents(pipeline: NsbPipeline, class_id: int | None, seed: int) -> Lat
     return draw_latents(
         [seed], [class_id], z_dim=info.z_dim, truncation=truncation, mode=info.truncation_mode, truncates=info.truncates
     )
+
+
+def redraw_as(pipeline: NsbPipeline, latents: Latents, class_id: int) -> Latents:
+    """Latents of the same pictures as another class, as near as may be; what an inversion moved beside z is left out.
+
+    Raises UsageError for a class that the sampler has not.
+    """
+    y = blank_latents(pipeline, class_id, 0).y.expand(len(latents), -1)
+    moved = vectors(pipeline.sampler).as_class(latents.to(pipeline.device), y.to(pipeline.device))
+    return moved.to(latents.z.device)
 
 
 def mean_vector(pipeline: NsbPipeline, blank: Latents, count: int = 64) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -29,7 +29,6 @@ SHIFT = 7  # decoded pictures are moved by up to so many pixels before the class
 RATES = {"vector": 0.05, "layers": 0.02, "pixels": 0.003}
 LATE_RATE = 0.2  # times the rates of vector and layers, in the steps that go through the decoder
 DECAY = 0.4  # share of the steps, the last ones, over which rates fall to 0
-Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
 @dataclass(frozen=True)
@@ -67,21 +66,20 @@ class Search:
                 sample = F.interpolate(sample, scale_factor=2.0, mode="bilinear", align_corners=False)
         return multiple_of_32(sample)
 
-    def refine(self, vector: Tensor, blank: Latents, steps: int, progress: Progress | None) -> Latents:
-        """Adam on vector and offsets; first on the sample, then on the decoded picture."""
+    def refine(self, vector: Tensor, blank: Latents, steps: int) -> Generator[int, None, Latents]:
+        """Adam on vector and offsets; first on the sample, then on the decoded picture. Tells each step done."""
         vector = vector.clone().requires_grad_(True)
         moved: dict[str, Tensor] = {"vector": vector}
         if self.freedom != "vector":
             moved["layers"] = torch.zeros(1, self.inside, device=vector.device, requires_grad=True)
         groups = [{"params": [tensor], "lr": RATES[name], "base": RATES[name]} for name, tensor in moved.items()]
         adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
-        late = round(steps * LAST) if self.pipeline.stages else 0
+        late = late_steps(self.pipeline, steps)
         early = steps - late
         for step in range(early):
             sample = self.draw(vector, moved.get("layers"), None, blank)
             self._step(adam, self._sample_loss(sample, step), step, early)
-            if progress:
-                progress(step + 1, steps)
+            yield step + 1
         if self.freedom == "pixels":
             with torch.no_grad():
                 drawn = self.draw(vector, moved["layers"], None, blank)
@@ -96,8 +94,7 @@ class Search:
                 sample = self.draw(vector, moved.get("layers"), None, blank)
             whole = self.decode(sample)
             self._step(adam, self._whole_loss(whole, step), step, late, 1.0 if "pixels" in moved else LATE_RATE)
-            if progress:
-                progress(early + step + 1, steps)
+            yield early + step + 1
         offsets = None
         if self.freedom != "vector":
             added = moved["pixels"].flatten(1) if "pixels" in moved else torch.zeros(1, self.added).to(vector)
@@ -169,6 +166,11 @@ class Search:
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
+
+
+def late_steps(pipeline: NsbPipeline, steps: int) -> int:
+    """How many of the steps, the last ones, go through the decoder."""
+    return round(steps * LAST) if pipeline.stages else 0
 
 
 def feature_distance(made: Seen, wanted: Seen) -> Tensor:

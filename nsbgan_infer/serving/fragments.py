@@ -17,13 +17,14 @@ from nsbgan_infer.serving.settings import Settings
 class Card:
     """One finished picture: the address of its file, the file's name, its class, its seed, and what else is said.
 
-    `asked` is what to type for the class, `like` which of the pictures near the seed's it is.
+    `asked` is what to type for the class, `like` which of the pictures near the seed's it is. A picture of given
+    latents may have no seed.
     """
 
     url: str
     name: str
     label: str
-    seed: int
+    seed: int | None
     side: int
     note: str = ""
     asked: str = ""
@@ -32,7 +33,7 @@ class Card:
     @property
     def title(self) -> str:
         """Class and seed in words."""
-        return f"{self.label}, seed {self.seed}" if self.label else f"seed {self.seed}"
+        return ", ".join([self.label] * bool(self.label) + [f"seed {self.seed}"] * (self.seed is not None))
 
 
 def sheet(
@@ -40,7 +41,8 @@ def sheet(
 ) -> str:
     """The pictures, and a blank for each that is still to come.
 
-    `state`: working, done, stopped or example; `archive`: the address of all of them in one file.
+    `state`: working, done, stopped or example; `archive`: the address of all of them in one file. Without `settings`
+    a picture can only be saved.
     """
     blanks = total - len(cards) if state == "working" else 0
     waiting = (
@@ -63,18 +65,21 @@ def _card(card: Card, settings: Settings | None, state: str) -> str:
     title = escape(card.title, quote=True)
     note = f'<span class="note">{escape(card.note)}</span>' if card.note else ""
     facts = escape(json.dumps({"text": card.asked or card.label, "seed": card.seed, "like": card.like}), quote=True)
-    acts = (
-        f'<div class="acts"><a class="act" href="{card.url}" download="{escape(card.name, quote=True)}" '
-        f'aria-label="Save {title}">Save</a>'
+    again = (
         f'<button type="button" class="act" data-act="like" data-facts="{facts}" '
         f'aria-label="More like {title}">More like this</button>'
         f'<button type="button" class="act" data-act="use" data-facts="{facts}" '
-        f'aria-label="Use the settings of {title}">Use these settings</button></div>'
+        f'aria-label="Use the settings of {title}">Use these settings</button>'
     )
+    acts = (
+        f'<div class="acts"><a class="act" href="{card.url}" download="{escape(card.name, quote=True)}" '
+        f'aria-label="Save {title}">Save</a>{again if settings else ""}</div>'
+    )
+    seed = "" if card.seed is None else f" <span>seed {card.seed}</span>"
     return (
         f'<figure class="card"><a class="open" href="{card.url}" target="_blank" aria-label="Open {title}">'
         f'<img src="{card.url}" alt="{title}" width="{card.side}" height="{card.side}"></a>'
-        f"<figcaption><b>{escape(card.label) or 'picture'}</b> <span>seed {card.seed}</span>{note}</figcaption>{acts}"
+        f"<figcaption><b>{escape(card.label) or 'picture'}</b>{seed}{note}</figcaption>{acts}"
         "</figure>"
     )
 
@@ -123,11 +128,12 @@ def tiles(found: Sequence[ImageNetClass], known: Sequence[int], picked: Sequence
     return f'<div class="tiles" role="group" aria-label="{escape(label, quote=True)}">{shown}</div>{rest}'
 
 
-def link(url: str, name: str, text: str, facts: str = "") -> str:
-    """A file to be saved, and what is said of it."""
+def link(url: str, name: str, text: str, facts: str = "", *, strong: bool = True) -> str:
+    """A file to be saved, and what is said of it; `strong` where it is the thing that was asked for."""
     told = f"<span>{escape(facts)}</span>" if facts else ""
+    kind = "act strong" if strong else "act"
     return (
-        f'<p class="file"><a class="act strong" href="{url}" download="{escape(name, quote=True)}">{escape(text)}</a>'
+        f'<p class="file"><a class="{kind}" href="{url}" download="{escape(name, quote=True)}">{escape(text)}</a>'
         f"{told}</p>"
     )
 

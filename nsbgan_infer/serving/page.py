@@ -1,4 +1,4 @@
-"""The web page as gradio serves it: four tabs over one `Studio`, one job at a time with a queue."""
+"""The web page as gradio serves it: its tabs over one `Studio`, one job at a time with a queue."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def build_page(studio: Studio, preset: str = "embedded") -> Any:
     preset whose weights nobody published."""
     gr = _gradio(studio.folder)
     from nsbgan_infer.serving.generate_tab import generate_tab
+    from nsbgan_infer.serving.invert_tab import invert_tab
     from nsbgan_infer.serving.photo_tab import photo_tab
     from nsbgan_infer.serving.tabs import steps_tab, walk_tab
 
@@ -35,6 +36,9 @@ def build_page(studio: Studio, preset: str = "embedded") -> Any:
             generate_tab(gr, studio, preset, page)
         with gr.Tab("Photo"):
             photo_tab(gr, studio)
+        if studio.invertible():
+            with gr.Tab("Invert"):
+                invert_tab(gr, studio, preset)
         with gr.Tab("Steps"):
             steps_tab(gr, studio, preset)
         with gr.Tab("Walk"):

@@ -37,8 +37,9 @@ def photo_tab(gr: Any, studio: Studio) -> None:
                 named = [(told, name) for name, told in upscalers().items()]
                 decoder = raw(gr.Dropdown([(BEST, ""), *both, *named], value="", label="Decoder", elem_id="enlarger"))
         with gr.Column(scale=8, elem_classes="results"):
-            status = gr.HTML(fragments.say("Choose a photo: it is shown here, before and after."),
-                             elem_id="photo-status", apply_default_css=False)  # fmt: skip
+            status = island(
+                gr, "photo-status", "strip", value=fragments.say("Choose a photo: it is shown here, before and after.")
+            )
             general = problem_for(gr, "photo-page")
             viewer = island(gr, "compare", "compare", value=None, template="<div></div>")
             files = island(gr, "large", "acts")

@@ -85,6 +85,17 @@ def ask_classes(text: str, available: Sequence[int] | None, field: str = "class"
     return [str(i) for i in ids]
 
 
+def ask_one_class(text: str, available: Sequence[int] | None, field: str, *, optional: bool = False) -> str:
+    """The id of the one class that `text` means; empty where `available` is None, or for an empty text that may be.
+    Raises PageError."""
+    if optional and not parts_of(text):
+        return ""
+    found = ask_classes(text, available, field)
+    if len(found) > 1:
+        raise PageError(Problem(field, "One class, please: several are for the first tab."))
+    return found[0] if found else ""
+
+
 def parts_of(text: str) -> list[str]:
     """The names in what was typed."""
     return [part.strip() for part in text.split(";") if part.strip()]

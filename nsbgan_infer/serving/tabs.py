@@ -22,7 +22,7 @@ from nsbgan_infer.serving.controls import (
     unfold,
 )
 from nsbgan_infer.serving.generate_tab import OWN
-from nsbgan_infer.serving.problems import PageError, Problem, ask_classes, problem_of
+from nsbgan_infer.serving.problems import PageError, Problem, ask_one_class, problem_of
 from nsbgan_infer.serving.settings import LEAST_TRUNCATION, number_of
 
 FEWEST, MOST_FRAMES = 4, 48
@@ -56,7 +56,7 @@ def steps_tab(gr: Any, studio: Studio, preset: str) -> None:
 
     def show(text: str, seed: Any, truncation: Any, left: str, right: str) -> Iterator[list[Any]]:
         try:
-            class_id = _one_class(studio, preset, text, "steps-class")
+            class_id = ask_one_class(text, studio.available(preset), "steps-class")
             number, amount = _checked(seed, truncation, "steps-seed", "steps-truncation")
             yield [gr.skip(), gr.skip(), fragments.say("Drawing."), *show_problems((), fields), gr.skip()]
             steps, a, b = studio.stages(preset, class_id, seed=number, truncation=amount, decoders=(left, right))
@@ -100,8 +100,9 @@ def walk_tab(gr: Any, studio: Studio, preset: str) -> None:
                 problem_frames = problem_for(gr, "frames")
                 truncation, problem_truncation = _truncation(gr, "walk-truncation")
         with gr.Column(scale=8, elem_classes="results"):
-            status = gr.HTML(fragments.say("One picture turns into another: a film there and back."),
-                             elem_id="walked", apply_default_css=False)  # fmt: skip
+            status = island(
+                gr, "walked", "strip", value=fragments.say("One picture turns into another: a film there and back.")
+            )
             general = problem_for(gr, "walk-page")
             film = island(gr, "film", "acts")
     at = gr.State({})  # a visitor's own table, which the job writes into
@@ -124,8 +125,8 @@ def _walk(gr: Any, studio: Studio, preset: str, values: Any, fields: tuple[str, 
     text_a, text_b, seed_a, seed_b, frames, truncation, at = values
     quiet = [gr.skip()] * (len(fields) + 1)
     try:
-        start = _one_class(studio, preset, text_a, "from")
-        end = _one_class(studio, preset, text_b, "to")
+        start = ask_one_class(text_a, studio.available(preset), "from")
+        end = ask_one_class(text_b, studio.available(preset), "to")
         first, amount = _checked(seed_a, truncation, "from-seed", "walk-truncation")
         last, _ = _checked(seed_b, truncation, "to-seed", "walk-truncation")
         total = _check_frames(frames)
@@ -167,14 +168,6 @@ def _step_figures(studio: Studio, steps: Any, folder: Path) -> str:
             f'height="{image.height}"><figcaption>{text}</figcaption></figure>'
         )
     return f'<div class="steps">{"".join(shown)}</div>'
-
-
-def _one_class(studio: Studio, preset: str, text: str, field: str) -> str:
-    """The id of the one class that a field means, empty for a preset without classes."""
-    found = ask_classes(text, studio.available(preset), field)
-    if len(found) > 1:
-        raise PageError(Problem(field, "One class, please: several are for the first tab."))
-    return found[0] if found else ""
 
 
 def _checked(seed: Any, truncation: Any, seed_field: str, truncation_field: str) -> tuple[int, float]:

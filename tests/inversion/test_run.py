@@ -15,6 +15,7 @@ from tiny_trunk import use_tiny_trunks
 
 from nsbgan_infer import NsbPipeline, Stage, invert, load_inverter, vary, walk
 from nsbgan_infer.errors import ImageFileError, UsageError
+from nsbgan_infer.inversion import invert_in_steps, late_steps, redraw_as
 from nsbgan_infer.inversion import run as module
 from nsbgan_infer.inversion.photo import read_square, reduce_to_sample, working_side
 from nsbgan_infer.inverters.conv_inverter import ConvInverter, ConvInverterConfig
@@ -70,6 +71,25 @@ def test_steps_bring_the_picture_nearer_and_the_latents_draw_it(freedom: Any) ->
         assert found.latents.offsets.shape == (1, inside + added) and not found.latents.offsets[:, inside:].any()
 
 
+def test_an_inversion_can_be_stopped_between_steps_and_tells_each() -> None:
+    pipeline = small_pipeline()
+    work = invert_in_steps(noise_photo(), pipeline, class_id=207, steps=10)
+    told = [next(work) for _ in range(4)]
+    work.close()
+    assert told == [1, 2, 3, 4] and next(work, "over") == "over"
+    assert late_steps(pipeline, 80) == 16
+
+
+def test_a_photo_is_redrawn_as_another_class_without_what_belongs_to_the_old_one() -> None:
+    pipeline = small_pipeline()
+    found = invert(noise_photo(), pipeline, class_id=207, steps=3).latents
+    other = redraw_as(pipeline, found, 1)
+    assert other.offsets is None and other.y.argmax() == 1 and not torch.equal(other.z, found.z)
+    assert found.y.argmax() == 207 and found.offsets is not None  # as it was
+    with pytest.raises(UsageError, match="cannot draw class 2"):
+        redraw_as(pipeline, found, 2)
+
+
 def test_more_freedom_comes_nearer() -> None:
     far = [invert(noise_photo(), small_pipeline(), class_id=1, steps=15, freedom=f).after.psnr for f in
            ("vector", "pixels")]  # fmt: skip
@@ -98,7 +118,7 @@ def test_other_samplers_find_z() -> None:
     pipeline = NsbPipeline(tiny_published("bigbigan-128"), name="without classes")  # type: ignore[arg-type]
     found = invert(noise_photo(), pipeline, steps=3)
     assert found.class_id is None and found.latents.offsets is None and found.latents.z.shape == (1, 12)
-    assert working_side(pipeline) == 128
+    assert working_side(pipeline) == 128 and late_steps(pipeline, 80) == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def enlarge(studio: Studio, file: Path, *decoders: str) -> Enlarged:
             return made
 
 
-def problem(studio: Studio, file: Path, **how: int) -> Problem:
+def problem(studio: Studio, file: Path, **how: Any) -> Problem:
     with pytest.raises(PageError) as error:
         look(studio, file, **how)
     return error.value.problems[0]
@@ -69,6 +70,14 @@ def test_what_is_no_picture_is_said_without_a_path(studio: Studio, tmp_path: Pat
         found = problem(studio, tmp_path / name)
         assert found.field == "photo" and found.text.startswith(f"{name} cannot be read as a picture.")
         assert str(tmp_path) not in found.text and "--" not in found.text and "`" not in found.text
+
+
+def test_another_tab_has_the_problem_at_its_own_field_and_may_show_the_square(studio: Studio, tmp_path: Path) -> None:
+    gradient((800, 400)).save(tmp_path / "wide.png")
+    found = problem(studio, tmp_path / "wide.png", max_pixels=1000, field="elsewhere")
+    assert found.field == "elsewhere" and [c.act for c in found.choices] == ["shrink"]
+    with Image.open(studio.folder / look(studio, tmp_path / "wide.png", square=True).thumb) as small:
+        assert small.size == (160, 160)
 
 
 def test_the_limit_is_that_of_the_command(studio: Studio) -> None:

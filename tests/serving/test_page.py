@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from photo_file import photo
 from PIL import Image
+from tiny import TinyClassifier
 from tiny_studio import TinyStudio
+from tiny_trunk import use_tiny_trunks
 
 from nsbgan_infer.errors import CheckpointError, UsageError
 from nsbgan_infer.images import read_recipe
+from nsbgan_infer.inversion import run as inversion_run
+from nsbgan_infer.latents.file import load_latents
+from nsbgan_infer.serving import inverting
 from nsbgan_infer.serving.server import serve_in_thread
 
 COVERS = ["serving.controls", "serving.demo", "serving.generate_tab", "serving.photo_tab", "serving.tabs"]
@@ -32,13 +38,17 @@ QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 GRAVE = ("serious", "critical")
 SLOW_MACHINE = 120_000  # milliseconds: a limit for a hanging page, not a measure
+TABS = ("Generate", "Photo", "Invert", "Steps", "Walk")
 CLASS = "#class textarea, #class input"
 Visit = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> TinyStudio:
-    return TinyStudio(tmp_path_factory.mktemp("studio"))
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyStudio]:
+    with pytest.MonkeyPatch.context() as patch:  # an inversion looks through networks of its own
+        use_tiny_trunks(patch)
+        patch.setattr(inversion_run, "load_classifier", lambda _name: TinyClassifier())
+        yield TinyStudio(tmp_path_factory.mktemp("studio"))
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +114,25 @@ def finished(page: Any, count: int) -> None:
     )
 
 
+def open_invert(page: Any, file: Path, steps: int) -> None:
+    """Open the tab, bring a photo, and ask for so many steps."""
+    page.get_by_role("tab", name="Invert").click()
+    page.set_input_files("#invert-photo input[type=file]", file)
+    says(page, "#invert-facts", file.name)
+    if not page.locator("#invert-steps input[type=number]").is_visible():
+        page.get_by_text("More", exact=True).locator("visible=true").click()
+    fill_slider(page, "#invert-steps", steps)
+
+
+def fill_slider(page: Any, where: str, value: float) -> None:
+    page.fill(f"{where} input[type=number]", str(value))
+    page.keyboard.press("Tab")
+    page.wait_for_function(
+        "([where, value]) => document.querySelector(`${where} input[type=range]`).value === value",
+        arg=[where, str(value)],
+    )
+
+
 def says(page: Any, where: str, text: str) -> None:
     """Wait until the piece `where` of the page holds `text`."""
     try:
@@ -127,7 +156,7 @@ def test_the_first_screen_invites(visit: Visit) -> None:
         box = page.locator("#generate").bounding_box()
         assert box["y"] + box["height"] <= size["height"], f"Generate is out of sight on the {name}"
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-    for tab in ("Generate", "Photo", "Steps", "Walk"):
+    for tab in TABS:
         assert page.get_by_role("tab", name=tab).is_visible()
     assert page.get_by_text("Share", exact=True).count() == 0
 
@@ -296,6 +325,93 @@ def test_a_photo_is_enlarged_compared_and_can_be_kept(visit: Visit, tmp_path: Pa
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+def test_a_photo_is_found_and_drawn_as_something_else(visit: Visit, tmp_path: Path, capfd: Any) -> None:
+    dog = photo(tmp_path / "dog.png", 90, 80)
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
+    page = visit()
+    page.get_by_role("tab", name="Invert").click()
+    page.click("#invert")
+    says(page, "#problem-invert-photo", "Choose a photo first")
+    page.set_input_files("#invert-photo input[type=file]", tmp_path / "damaged.jpg")
+    says(page, "#problem-invert-photo", "damaged.jpg cannot be read as a picture")
+    page.locator("#invert-photo").get_by_label("Clear").click()
+    page.wait_for_selector("#invert-photo input[type=file]", state="attached")
+    open_invert(page, dog, 10)
+    says(page, "#invert-facts", "90 x 80 pixels, of which this square of 80 x 80 is taken.")
+    assert page.locator("#problem-invert-photo .problem").count() == 0
+    page.fill("#invert-class textarea, #invert-class input", "church")
+    page.click("#invert")
+    says(page, "#problem-invert-class", "“church” is no class that this preset can draw")
+    page.locator("#problem-invert-class button", has_text="golden retriever").click()
+    page.wait_for_function("document.querySelectorAll('.problem').length === 0")
+    assert not page.locator("#redraw").is_visible()  # nothing was found yet
+    page.click("#invert")
+    page.wait_for_selector("#invert-compare .stage")
+    says(page, "#invert-status", "In 10 steps the likeness to your photo went from")
+    says(page, "#invert-status", "Drawn as golden retriever.")
+    assert page.locator("#invert-compare .tag").all_inner_texts() == ["your photo", "what came back"]
+    for name in ("dog_inverted.png", "dog.safetensors"):
+        with page.expect_download() as event:
+            page.click(f"#invert-files a[download='{name}']")
+        assert event.value.suggested_filename == name
+        event.value.save_as(tmp_path / name)
+    recipe = read_recipe(tmp_path / "dog_inverted.png")
+    assert recipe.class_id == 207 and recipe.latents is not None
+    assert load_latents(tmp_path / "dog.safetensors")[1].sampler == "tiny"
+    page.click("#redraw")
+    says(page, "#problem-as-class", "Which class?")
+    page.locator("#as-class-tiles .tile", has_text="goldfish").click()
+    page.wait_for_function("document.querySelectorAll('#problem-as-class .problem').length === 0")
+    page.click("#redraw")
+    page.wait_for_selector("#next-pictures [alt='dog as goldfish']")
+    page.click("#vary")
+    says(page, "#next-status", "4 variations by 0.5.")
+    assert page.locator("#next-pictures [alt^='variation of dog']").count() == 4
+    page.click("#morph")
+    page.wait_for_selector("#next-film img")
+    says(page, "#next-film", "From dog to the same as goldfish, in 16 frames")
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_search_can_be_stopped_and_another_begun(
+    visit: Visit, studio: TinyStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, find_photo = Turnstile(0), inverting.find_photo
+
+    def gated(*args: Any, **how: Any) -> Any:
+        work = find_photo(*args, **how)
+        while True:
+            try:
+                done = next(work)
+            except StopIteration as finished:
+                return finished.value
+            yield done
+            gate.wait(60)
+
+    monkeypatch.setattr(inverting, "find_photo", gated)
+    page = visit()
+    open_invert(page, photo(tmp_path / "dog.png", 90, 80), 300)
+    assert not page.locator("#cancel-invert").is_visible()
+    try:
+        page.click("#invert")
+        says(page, "#invert-status", "Step 1 of 300.")
+        with page.expect_request("**/cancel"):
+            page.click("#cancel-invert")
+        for _ in range(200):  # one step after the other, until the server has taken the request
+            gate.release()
+            page.wait_for_timeout(100)
+            if "Stopped" in page.inner_text("#invert-status"):
+                break
+    finally:
+        gate.release(1000)
+    says(page, "#invert-status", "of 300: nothing was written.")
+    assert not page.locator("#redraw").is_visible() and not page.locator("#cancel-invert").is_visible()
+    fill_slider(page, "#invert-steps", 0)
+    page.click("#invert")  # the queue is free again
+    page.wait_for_selector("#invert-compare .stage")
+    says(page, "#invert-status", "Your photo and the first guess are")
+
+
 def test_the_steps_and_two_decoders_are_shown(visit: Visit) -> None:
     page = visit()
     page.get_by_role("tab", name="Steps").click()
@@ -327,15 +443,21 @@ def test_a_walk_becomes_an_animation_with_its_recipe(visit: Visit) -> None:
         assert getattr(film, "n_frames", 1) == 6
 
 
-def test_axe_finds_nothing_serious(visit: Visit) -> None:
+def test_axe_finds_nothing_serious(visit: Visit, tmp_path: Path) -> None:
     package = pytest.importorskip("axe_core_python", reason="axe-core comes with the package axe-core-python")
     script = next(Path(package.__file__).parent.rglob("axe.min.js")).read_text("utf-8")
+    dog = photo(tmp_path / "dog.png", 90, 80)
     for scheme in ("light", "dark"):
         page = visit(color_scheme=scheme)
         page.evaluate(script)
-        for tab in ("Generate", "Photo", "Steps", "Walk"):
+        for tab in TABS:
             page.get_by_role("tab", name=tab).click()
             page.get_by_text("More", exact=True).locator("visible=true").click()
+            if tab == "Invert":  # with all that a search unfolds
+                open_invert(page, dog, 0)
+                page.click("#invert")
+                page.locator("#vary").click()
+                says(page, "#next-status", "4 variations")
             page.wait_for_timeout(400)
             found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")["violations"]
             serious = [(v["id"], [n["html"][:150] for n in v["nodes"]][:3]) for v in found if v["impact"] in GRAVE]

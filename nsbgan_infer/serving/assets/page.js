@@ -28,6 +28,19 @@ window.nsbgan = (() => {
     });
   }
 
+  // On a phone, what goes on comes into sight once it begins.
+  function show(element) {
+    if (!element.dataset.seen && window.matchMedia("(max-width: 760px)").matches) {
+      element.dataset.seen = "yes";
+      element.scrollIntoView({ block: "start", behavior: "smooth" });
+    }
+  }
+
+  // The line that says what goes on.
+  function strip(element, trigger, props, watch) {
+    watch("value", () => (element.querySelector("progress") ? show(element) : delete element.dataset.seen));
+  }
+
   // Finished pictures: more like one, its settings, and what is remembered of them.
   function pictures(element, trigger, props, watch) {
     element.addEventListener("click", (click) => {
@@ -48,10 +61,7 @@ window.nsbgan = (() => {
     });
     watch("value", () => {
       const sheet = element.querySelector(".sheet"), state = sheet?.dataset.state;
-      if (state === "working" && !element.dataset.seen && window.matchMedia("(max-width: 760px)").matches) {
-        element.dataset.seen = "yes";
-        element.scrollIntoView({ block: "start", behavior: "smooth" });
-      }
+      if (state === "working") show(element);
       if (state !== "working") delete element.dataset.seen;
       if (state === "done") {
         window.history.replaceState(null, "", `?${sheet.dataset.query}`);
@@ -120,11 +130,12 @@ window.nsbgan = (() => {
 
   // A photo from the clipboard goes where one from a file would.
   document.addEventListener("paste", (paste) => {
-    const files = paste.clipboardData?.files, field = document.querySelector("#photo input[type=file]");
-    if (!files?.length || !field || !field.closest("#photo").offsetParent) return;
+    const files = paste.clipboardData?.files, fields = document.querySelectorAll("#photo, #invert-photo");
+    const field = [...fields].find((f) => f.offsetParent)?.querySelector("input[type=file]");
+    if (!files?.length || !field) return;
     field.files = files;
     field.dispatchEvent(new Event("change", { bubbles: true }));
   });
 
-  return { acts, tiles, pictures, history, compare: window.nsbganCompare };
+  return { acts, tiles, strip, pictures, history, compare: window.nsbganCompare };
 })();
