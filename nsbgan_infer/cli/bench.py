@@ -21,6 +21,12 @@ TARGETS = {
     "compact_over_photo": (">=", 2.0),
     "memory_photo_mib": ("<=", 500.0),
 }
+PROCESS_TARGETS = {  # times as fast as plain torch, and seconds
+    "first_run": (">=", 1.0),
+    "second_run": (">=", 1.5),
+    "second_run_once_compiled": (">=", 1.5),
+    "one_picture_beyond_torch_s": ("<=", 0.6),
+}
 
 
 @click.command("bench")
@@ -32,13 +38,24 @@ TARGETS = {
 )
 @click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Images made together.")
+@click.option(
+    "--processes",
+    is_flag=True,
+    help="Instead: whole runs of `generate` as a user waits for them, by engine, first and second, with peak memory.",
+)
 @console_options
-def command(rounds: int, quick: bool, device: str, batch_size: int, console: Console) -> None:
+def command(rounds: int, quick: bool, device: str, batch_size: int, processes: bool, console: Console) -> None:
     """Time every path against the wheel's own BigGAN.
 
     Samplers have random weights of the real sizes, which take the same time. All figures of one run come from one
     process, round by round; compare ratios, not milliseconds of different runs.
     """
+    if processes:
+        from nsbgan_infer.diagnostics.bench_processes import measure_processes
+
+        whole = measure_processes(console.note, rounds=1 if quick else min(rounds, 3))
+        console.result(whole, _processes_text(whole))
+        return
     from nsbgan_infer.devices import pick_device
     from nsbgan_infer.diagnostics import bench_photos
     from nsbgan_infer.diagnostics.bench import measure
@@ -53,6 +70,21 @@ def command(rounds: int, quick: bool, device: str, batch_size: int, console: Con
         say=console.note,
     )
     console.result(found, _text(found))
+
+
+def _processes_text(found: dict[str, Any]) -> str:
+    memory = found["memory_mib"]
+    rows = [[name, f"{seconds:.2f} s", f"{memory[name]} MiB"] for name, seconds in found["seconds"].items()]
+    ratios = []
+    for name, value in found["ratios"].items():
+        low, high = found["range"][name]
+        sign, target = PROCESS_TARGETS[name]
+        met = value >= target if sign == ">=" else value <= target
+        reached = f"{sign} {target:g} {'met' if met else 'missed'}"
+        ratios.append([name, f"{value:.2f}", f"{low:.2f} to {high:.2f}", reached])
+    head = f"`nsbgan generate {' '.join(found['arguments'])}`, {found['rounds']} rounds"
+    listed = table(rows, header=("process", "time", "memory peak"))
+    return f"{head}\n\n{listed}\n\n{table(ratios, header=('ratio', 'median', 'range', 'target'))}"
 
 
 def _text(found: dict[str, Any]) -> str:

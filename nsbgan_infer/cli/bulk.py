@@ -12,9 +12,13 @@ from nsbgan_infer.cli.output import Console
 from nsbgan_infer.errors import UsageError
 
 if TYPE_CHECKING:
-    from nsbgan_infer.bulk.plan import Plan, Progress
-    from nsbgan_infer.pipeline import NsbPipeline
+    from pathlib import Path
 
+    from nsbgan_infer.bulk.plan import Plan, Progress
+    from nsbgan_infer.engines import Pick
+    from nsbgan_infer.pipeline import Drawing, NsbPipeline
+
+WORTH_TELLING = 8  # images from which on it is told why they are made by plain torch
 MANY = 1000  # images from which on a run is a bulk run without being asked
 
 
@@ -120,14 +124,54 @@ def make_plan(pipeline: NsbPipeline, images: Images, files: Files, machine: Mach
     )
 
 
-def use_engine(pipeline: NsbPipeline, machine: Machine, count: int, console: Console) -> NsbPipeline:
-    """The pipeline on the engine of --engine, or on the one that `auto` picks for that number of images and notes."""
-    from nsbgan_infer.engines import place
+def use_engine(
+    pipeline: NsbPipeline,
+    machine: Machine,
+    count: int,
+    console: Console,
+    *,
+    drawing: Drawing | None = None,
+    resumes: Path | None = None,
+) -> NsbPipeline:
+    """The pipeline on the engine of --engine, or on the one that `auto` picks for that number of images and notes.
 
-    placed = place(pipeline, machine.engine, dtype=machine.dtype, images=count)
-    if machine.engine == "auto" and placed.engine != "eager":
-        console.note(f"Using the engine {placed.engine}: --engine eager for plain torch.")
+    `resumes`: the folder of a run that is resumed, whose engine `auto` then means.
+    """
+    from nsbgan_infer.devices import pick_dtype
+    from nsbgan_infer.engines import pick_for, place
+
+    dtype = None if machine.dtype == "auto" else pick_dtype(machine.dtype, pipeline.device)
+    begun = _begun_with(resumes) if resumes and machine.engine == "auto" else None
+    pick = begun or pick_for(
+        pipeline, machine.engine, dtype=dtype, images=count, batch_size=machine.batch_size, drawing=drawing
+    )
+    computes_in = pick.dtype if pick.dtype and machine.dtype == "auto" else machine.dtype
+    placed = place(pipeline, pick.engine, dtype=computes_in)
+    if machine.engine == "auto" and (why := _note(pick, count)):
+        console.note(why)
     return placed
+
+
+def _note(pick: Pick, count: int) -> str | None:
+    """Why `auto` took an engine; None for plain torch where there was nothing to choose, or for a few images."""
+    if pick.engine != "eager":
+        because = f" ({pick.why})" if pick.why else ""
+        return f"Using the engine {pick.engine}{because}: --engine eager for plain torch."
+    return f"Using plain torch ({pick.why})." if pick.why and count >= WORTH_TELLING else None
+
+
+def _begun_with(folder: Path) -> Pick | None:
+    """The engine and dtype of the run that `folder` holds, if it holds one."""
+    from nsbgan_infer.bulk.run import PLAN
+    from nsbgan_infer.devices import DTYPES
+    from nsbgan_infer.engines import ENGINES, Pick
+    from nsbgan_infer.storage.files import read_json
+
+    file = folder / PLAN
+    settings = read_json(file, limit=16 << 20).get("settings") if file.is_file() else None
+    if not isinstance(settings, dict) or settings.get("engine") not in ENGINES[1:]:
+        return None
+    return Pick(settings["engine"], settings.get("dtype") if settings.get("dtype") in DTYPES else None)
 
 
 def _run_on_ray(
@@ -142,6 +186,7 @@ def _run_on_ray(
 ) -> None:
     from nsbgan_infer.bulk.pipelines import PipelineFactory, absolute
     from nsbgan_infer.bulk.ray import run_on_ray
+    from nsbgan_infer.devices import dtype_name
 
     ref = choice.preset or absolute(choice.pipeline) or pipeline.name  # what was chosen here is used there
     run_on_ray(
@@ -153,9 +198,8 @@ def _run_on_ray(
             absolute(choice.decoder),
             drawing=images.drawing(),
             device=machine.device,
-            dtype=machine.dtype,
-            engine=machine.engine,
-            images=plan.count,
+            dtype=dtype_name(pipeline.computes_in or pipeline.dtype),
+            engine=pipeline.engine,  # what was chosen here: each machine has its own cache
             offline=choice.offline,
         ),
         workers=bulk.ray_actors,

@@ -87,7 +87,9 @@ def command(
     ref, reason = choose(choice, console, fetch=True)
     pipeline = load(ref, choice, machine, console)
     count = bulk.count or len(pipeline.requests(images.classes)) * images.per_class
-    pipeline = use_engine(pipeline, machine, count, console)
+    pipeline = use_engine(
+        pipeline, machine, count, console, drawing=images.drawing(), resumes=files.out if bulk.resume else None
+    )
     if bulk.asked or (count > MANY and not rule):
         run_bulk(pipeline, choice, images, files, machine, bulk, console)
         return

@@ -202,8 +202,9 @@ machine_options = bundled(
             "--engine",
             type=click.Choice(["auto", "eager", "compile", "openvino"]),
             default="auto",
-            help="What runs the networks. auto: OpenVINO on a CPU where it is installed, from 64 images on; "
-            "torch.compile in bf16 on CUDA for many; else plain torch.",
+            help="What runs the networks. auto: on a CPU with OpenVINO what is through first, compiling included "
+            "(compiled networks are kept for the next run); torch.compile in bf16 on CUDA for many images; else plain "
+            "torch.",
         ),
     ],
     {"device": "device", "dtype": "dtype", "batch_size": "batch_size", "engine": "engine"},

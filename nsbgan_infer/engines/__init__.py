@@ -6,6 +6,7 @@ engine is put on a pipeline last, after weights, device and dtype are settled: `
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
@@ -13,6 +14,7 @@ import torch
 
 from nsbgan_infer.devices import pick_dtype
 from nsbgan_infer.errors import UsageError
+from nsbgan_infer.steps.calls import Drawing
 
 if TYPE_CHECKING:
     from nsbgan_infer.pipeline import NsbPipeline
@@ -20,29 +22,65 @@ if TYPE_CHECKING:
 Part = TypeVar("Part")  # a sampler or a decoder
 EngineName = Literal["eager", "compile", "openvino"]
 ENGINES = ("auto", "eager", "compile", "openvino")
-WORTH_OPENVINO = 64  # images; compiling on a first run takes as long as ten pictures of 512 in plain torch
-WORTH_COMPILING = 200  # images; torch.compile takes 16 to 51 s on two CPU cores
+WORTH_COMPILING = 200  # images on CUDA; torch.compile takes 16 to 51 s on two CPU cores
+WORTH_WEIGHING = 2  # images; weighing takes some hundredths of a second
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The engine that runs a pipeline, the dtype that goes with it where `auto` chose one, and why, in a clause for
+    people, where `auto` weighed two."""
+
+    engine: EngineName
+    dtype: str | None = None
+    why: str | None = None
 
 
 def pick_engine(name: str, device: torch.device, images: int) -> tuple[EngineName, str | None]:
     """The engine meant by `name` for that number of images on a device, and its dtype where `auto` chose.
 
-    `auto`: on CUDA `compile` in bf16 from 200 images on; on a CPU `openvino` where it is installed, from 64 images on,
-    for compiling takes as long as ten of them; else `eager`.
-    Raises UsageError for an unknown name, or OpenVINO with a device that is not the CPU.
+    `auto`: on CUDA `compile` in bf16 from 200 images on, else `eager`; what OpenVINO costs on a CPU depends on the
+    pipeline (`pick_for`). Raises UsageError for an unknown name, or OpenVINO with a device that is not the CPU.
     """
     if name == "auto":
-        if device.type == "cuda" and images >= WORTH_COMPILING:
-            return "compile", "bf16"
-        if device.type == "cpu" and images >= WORTH_OPENVINO and find_spec("openvino"):
-            return "openvino", None
-        return "eager", None
+        return ("compile", "bf16") if device.type == "cuda" and images >= WORTH_COMPILING else ("eager", None)
     if name == "openvino" and device.type != "cpu":
         raise UsageError(f"The engine openvino runs on the CPU, not on {device}: add --device cpu.")
     if name not in ENGINES:
         raise UsageError(f"Unknown engine '{name}': use {', '.join(ENGINES)}.")
     known: dict[str, EngineName] = {"eager": "eager", "compile": "compile", "openvino": "openvino"}
     return known[name], None
+
+
+def pick_for(
+    pipeline: NsbPipeline,
+    name: str = "auto",
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    images: int = 0,
+    batch_size: int = 1,
+    drawing: Drawing | None = None,
+) -> Pick:
+    """The engine meant by `name` for that number of images of a pipeline, as `pick_engine`; but on a CPU with OpenVINO
+    `auto` takes what is through first, loading or compiling the networks included (`engines.rule`).
+
+    `device` and `dtype` None: the pipeline's. `drawing` None: as trained.
+    """
+    device = device or pipeline.device
+    engine, goes_with = pick_engine(name, device, images)
+    if name != "auto" or device.type != "cpu" or images < WORTH_WEIGHING or not find_spec("openvino"):
+        return Pick(engine, goes_with)
+    from nsbgan_infer.engines.needs import needed_networks
+    from nsbgan_infer.engines.openvino import HINTS
+    from nsbgan_infer.engines.rule import costs_here, weigh
+
+    computes_in = dtype or pipeline.dtype
+    if computes_in not in HINTS or not _takes_engines(pipeline.sampler):
+        return Pick("eager")
+    networks = needed_networks(pipeline, images, computes_in, batch_size=batch_size, drawing=drawing or Drawing())
+    weighed = weigh(images, networks, costs_here(computes_in), torch.get_num_threads())
+    return Pick("openvino" if weighed.engine == "openvino" else "eager", None, weighed.why)
 
 
 def place(
@@ -52,22 +90,22 @@ def place(
     device: torch.device | None = None,
     dtype: torch.dtype | str = "auto",
     images: int = 0,
+    batch_size: int = 1,
+    drawing: Drawing | None = None,
 ) -> NsbPipeline:
-    """The pipeline on `device`, computing in `dtype`, run by `engine` or what `auto` picks for that number of `images`.
+    """The pipeline on `device`, computing in `dtype`, run by `engine` or what `auto` picks for that number of `images`
+    (`pick_for`).
 
     `device` None: where it is. `dtype` "auto": as it is, or what goes with the engine that `auto` took. Raises as
     `pick_engine`, `pick_dtype` and `with_engine` do.
     """
     device = device or pipeline.device
-    name, goes_with = pick_engine(engine, device, images)
-    if dtype == "auto":
-        dtype = goes_with or pipeline.dtype
-    computes_in = pick_dtype(dtype, device) if isinstance(dtype, str) else dtype
-    return (
-        pipeline.to(device, computes_in)
-        if name == "eager"
-        else with_engine(pipeline.to(device), name, dtype=computes_in)
-    )
+    asked = None if dtype == "auto" else pick_dtype(dtype, device) if isinstance(dtype, str) else dtype
+    pick = pick_for(pipeline, engine, device=device, dtype=asked, images=images, batch_size=batch_size, drawing=drawing)
+    computes_in = asked or (pick_dtype(pick.dtype, device) if pick.dtype else pipeline.dtype)
+    if pick.engine == "eager":
+        return pipeline.to(device, computes_in)
+    return with_engine(pipeline.to(device), pick.engine, dtype=computes_in)
 
 
 def place_part(part: Part, engine: str, device: torch.device, dtype: torch.dtype) -> Part:
@@ -122,3 +160,12 @@ def with_engine_part(part: Part, engine: EngineName, dtype: torch.dtype) -> Part
     from nsbgan_infer.engines.openvino import network_for
 
     return cast("Part", Engined(part, graph, network_for(part, graph, dtype)))
+
+
+def _takes_engines(sampler: object) -> bool:
+    from nsbgan_infer.engines.graph import part_graph
+
+    try:
+        return part_graph(sampler) is not None
+    except UsageError:  # a plug-in's
+        return False

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
+import sys
 import warnings
-from collections.abc import Callable
-from functools import singledispatch
+from collections.abc import Callable, Sequence
+from functools import cache, singledispatch
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,7 @@ class Network:
     """
 
     def __init__(self, part: Any, graph: Graph, dtype: torch.dtype, *, constants: str = "") -> None:
-        _openvino()
+        need_openvino()
         self.part, self.graph, self.dtype, self.constants = part, graph, dtype, constants
         self.requests: dict[tuple[torch.Size, ...], Any] = {}
 
@@ -50,14 +53,24 @@ class Network:
         results = self.requests[shapes].infer(arrays, share_inputs=True, share_outputs=True)
         return torch.from_numpy(results[0]).clone()  # the request writes its next result to the same place
 
-    def _compiled(self, tensors: list[Tensor]) -> Any:
-        core = _openvino().Core()
-        settings = {
+    def kept_file(self, tensors: Sequence[Tensor]) -> Path:
+        """Where the network compiled for the shapes of `tensors` is kept, whether it is there or not.
+
+        Found without OpenVINO's help, whose import takes as long as loading a network.
+        """
+        return cache_dir() / "openvino" / f"{self._key(tensors)}.blob"
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {
             "INFERENCE_PRECISION_HINT": HINTS[self.dtype],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
         }
-        file = cache_dir() / "openvino" / f"{self._key(tensors, settings, core)}.blob"
+
+    def _compiled(self, tensors: list[Tensor]) -> Any:
+        core, settings = _openvino().Core(), self._settings
+        file = self.kept_file(tensors)
         if file.is_file():
             try:
                 return core.import_model(file.read_bytes(), "CPU", settings)
@@ -67,15 +80,15 @@ class Network:
         _keep(file, compiled.export_model().getvalue())
         return compiled
 
-    def _key(self, tensors: list[Tensor], settings: dict[str, str], core: Any) -> str:
+    def _key(self, tensors: Sequence[Tensor]) -> str:
         facts = {
             "config": component_config(self.part),
             "weights": weights_sha256(self.part) or _state_hash(self.part),
             "constants": self.constants,
             "shapes": [list(t.shape) for t in tensors],
-            "settings": settings,
-            "versions": [_openvino().get_version(), torch.__version__, version("nsbgan-infer")],
-            "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
+            "settings": self._settings,
+            "versions": [version("openvino"), torch.__version__, version("nsbgan-infer")],
+            "cpu": _cpu(),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -84,27 +97,36 @@ class BigGANNetworks:
     """A BigGAN-deep with its statistics worked in (see `baked`): a network for each truncation that comes along."""
 
     def __init__(self, sampler: BigGANDeep, dtype: torch.dtype) -> None:
-        _openvino()
+        need_openvino()
         self.sampler, self.dtype = sampler, dtype
         self.networks: dict[str, Network] = {}
 
     def __call__(self, z: Tensor, y: Tensor, statistics: Tensor) -> Tensor:
         """What `BigGANDeep.forward_tensors` is given and gives."""
-        key = hashlib.sha256(statistics.contiguous().numpy().tobytes()).hexdigest()
+        return self._network(statistics)(z, y)
+
+    def kept_file(self, tensors: Sequence[Tensor]) -> Path:
+        """As `Network.kept_file`."""
+        key = _constants_key(tensors[2])
+        graph = Graph(self.sampler, ("z", "y"), lambda given: given)  # stands in: only a network that runs is baked
+        return Network(self.sampler, graph, self.dtype, constants=key).kept_file(tensors[:2])
+
+    def _network(self, statistics: Tensor) -> Network:
+        key = _constants_key(statistics)
         if key not in self.networks:
             graph = Graph(BakedBigGAN(self.sampler, statistics), ("z", "y"), lambda given: given)
             self.networks[key] = Network(self.sampler, graph, self.dtype, constants=key)
-        return self.networks[key](z, y)
+        return self.networks[key]
 
 
 @singledispatch
-def network_for(part: Any, graph: Graph, dtype: torch.dtype) -> Callable[..., Tensor]:
+def network_for(part: Any, graph: Graph, dtype: torch.dtype) -> Network | BigGANNetworks:
     """What computes a part's `graph` in `dtype`. A part whose graph is written anew for OpenVINO registers its own."""
     return Network(part, graph, dtype)
 
 
 @network_for.register
-def _(part: BigGANDeep, graph: Graph, dtype: torch.dtype) -> Callable[..., Tensor]:
+def _(part: BigGANDeep, graph: Graph, dtype: torch.dtype) -> Network | BigGANNetworks:
     return BigGANNetworks(part, dtype)
 
 
@@ -113,10 +135,27 @@ def traced(graph: Graph, tensors: list[Tensor]) -> Any:
 
     From a trace, not from torch.export: that takes bilinear enlargement apart into gathers.
     """
+    return to_model(graph.module, tensors, [list(t.shape) for t in tensors])
+
+
+def to_model(module: nn.Module, tensors: Sequence[Tensor], shapes: Sequence[list[int]]) -> Any:
+    """An OpenVINO model of a trace of `module` with `tensors`, its inputs of `shapes` (-1: any).
+
+    By OpenVINO's front end for torch itself. `openvino.convert_model` calls the same, but takes four times as long and
+    reports every call to its makers over the network, whoever refused the network here.
+    """
+    _openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated, and warns of every shape that is a number
-        script = torch.jit.trace(graph.module, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
-        return _openvino().convert_model(script, example_input=tuple(tensors))
+        script = torch.jit.trace(module, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
+        decoder = TorchScriptPythonDecoder(script, example_input=tuple(tensors))  # must live until it is converted
+        front_end = FrontEndManager().load_by_framework("pytorch")
+        model = front_end.convert(front_end.load(decoder))
+    model.reshape(dict(zip(model.inputs, shapes, strict=True)))
+    return model
 
 
 def any_batch(module: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor]:
@@ -125,10 +164,7 @@ def any_batch(module: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor]:
     For a network without a component's configuration and weights file, so the compiled form is not kept (0.5 s for an
     EfficientNet-Lite). Raises MissingExtraError where OpenVINO is not installed.
     """
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        script = torch.jit.trace(module, (example,), check_trace=False)  # type: ignore[no-untyped-call]
-        model = _openvino().convert_model(script, example_input=(example,), input=[(-1, *example.shape[1:])])
+    model = to_model(module, (example,), [[-1, *example.shape[1:]]])
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
     request = _openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
 
@@ -154,6 +190,27 @@ def _keep(file: Path, data: bytes) -> None:
         write_bytes(file, data)
     except (OSError, WorkError):
         return
+
+
+def _constants_key(statistics: Tensor) -> str:
+    return hashlib.sha256(statistics.contiguous().numpy().tobytes()).hexdigest()
+
+
+@cache
+def _cpu() -> str:
+    """The processor and what it can do: a compiled network is of use to no other."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    seen = {name: next((line for line in lines if line.startswith(name)), "") for name in ("model name", "flags")}
+    return f"{platform.machine()} {platform.processor()} {seen['model name']} {seen['flags']}"
+
+
+def need_openvino() -> None:
+    """Raise MissingExtraError where OpenVINO is not installed; it is not imported."""
+    if "openvino" in sys.modules or find_spec("openvino") is None:
+        _openvino()
 
 
 def _openvino() -> Any:

@@ -56,6 +56,24 @@ def test_resume_goes_on_and_refuses_other_parameters(bulk: Any) -> None:
     assert tree(Path("part")) == tree(Path("whole"))
 
 
+def test_a_resumed_run_keeps_the_engine_that_it_began_with(
+    run: Run, pipeline_folder: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    from nsbgan_infer.engines import rule
+
+    arguments = ("generate", "--pipeline", pipeline_folder, "-c", 207, "-n", 8, "--out", "many", "--sink", "folder")
+    monkeypatch.setattr(rule, "costs_here", lambda _dtype: rule.Costs(1, 1))
+    assert "Using plain torch (OpenVINO compiles 3 networks" in run(*arguments).stderr
+    Path("many/manifest.jsonl").unlink()
+    monkeypatch.setattr(rule, "costs_here", lambda _dtype: rule.Costs(10**6, 1))
+    run(*arguments, "--resume")
+    assert json.loads(Path("many/plan.json").read_text())["settings"]["engine"] == "eager"
+    said = run(*arguments[:-4], "--out", "other", "--sink", "folder").stderr
+    assert "Using the engine openvino (OpenVINO compiles 3 networks" in said
+    assert json.loads(Path("other/plan.json").read_text())["settings"]["engine"] == "openvino"
+
+
 def test_the_result_names_the_manifest(run_json: Any, pipeline_folder: Path) -> None:
     value = run_json(
         "generate", "--pipeline", pipeline_folder, "-c", 207, "--sink", "tar", "--out", "tars", "--engine", "eager"
