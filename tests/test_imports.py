@@ -18,6 +18,7 @@ PACKAGE = Path(nsbgan_infer.__file__).parent
 DOORWAY = ("nsbgan_infer.pipeline", "nsbgan_infer.pretrained")  # of NsbPipeline.from_pretrained
 OPTIONAL = {
     "nsbgan_infer.serving.generate_tab",
+    "nsbgan_infer.serving.invert_tab",
     "nsbgan_infer.serving.photo_tab",
     "nsbgan_infer.serving.tabs",
 }  # gradio is behind it

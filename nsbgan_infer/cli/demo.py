@@ -10,7 +10,7 @@ import click
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 opens the page to the network.")
 @click.option("--preset", default="embedded", metavar="NAME", help="The preset that the page starts with.")
 def command(port: int | None, host: str, preset: str) -> None:
-    """Serve a web page: generate, enlarge a photo, look at the stages, walk between classes.
+    """Serve a web page: generate, enlarge or invert a photo, look at the stages, walk between classes.
 
     The service of `nsbgan serve` answers on the same address. Needs the extra `demo`. Stop it with Ctrl-C or SIGTERM:
     the pictures it made are then removed.

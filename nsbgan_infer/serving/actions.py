@@ -73,11 +73,13 @@ class Studio:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="nsbgan-demo-"))
         self.made = self.folder / MADE
         self._pipeline = lru_cache(maxsize=4)(self._load)
-        self._drawing_thumbs = threading.Lock()
+        self._drawing_thumbs, self._closed = threading.Lock(), threading.Event()
 
     def close(self) -> None:
         """Remove every file that was made."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._closed.set()
+        with self._drawing_thumbs:  # the one that is being drawn
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def pipeline(self, preset: str, decoder: str = "") -> NsbPipeline:
         """The pipeline of a preset with its own decoders, or another one in every stage."""
@@ -112,7 +114,7 @@ class Studio:
         return self.pipeline("embedded", "iwt").sampler.info.classes or ()
 
     def thumb(self, class_id: int) -> Path | None:
-        """A small picture of a class by the embedded sampler, None for one that it does not know.
+        """A small picture of a class by the embedded sampler, None for one that it does not know, or once closed.
 
         Made once, without a trained decoder for speed.
         """
@@ -120,12 +122,19 @@ class Studio:
             return None
         path = self.folder / "thumbs" / f"{class_id}.webp"
         with self._drawing_thumbs:
-            if not path.exists():
+            if not path.exists() and not self._closed.is_set():
                 artist = self.pipeline("embedded", "iwt")
                 made = artist(class_id, seeds=2, truncation=0.5, resolution=min(artist.resolutions), progress=False)[0]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_image(made.resize((THUMB, THUMB), Image.Resampling.LANCZOS), path, quality=85)
-        return path
+            return path if path.exists() else None
+
+    def draw_thumbs(self) -> None:
+        """Draw the pictures of all classes, so that the first visitor need not wait for them. Ends when closed."""
+        for class_id in self.known:
+            if self._closed.is_set():
+                return
+            self.thumb(class_id)
 
     def generate(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def mount_page(app: Any, page: Any, studio: Studio) -> Any:
         )
 
     app.add_middleware(OwnHead)
+    threading.Thread(target=studio.draw_thumbs, daemon=True, name="thumbs").start()
     return gr.mount_gradio_app(
         app,
         page,

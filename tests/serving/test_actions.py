@@ -81,6 +81,19 @@ def test_classes_have_a_small_picture_that_is_made_once(studio: Studio) -> None:
     assert studio.thumb(1) == paths[0] and paths[0] and paths[0].stat().st_mtime_ns == before
 
 
+def test_all_small_pictures_are_drawn_ahead_until_the_studio_closes(studio: Studio) -> None:
+    studio.draw_thumbs()
+    assert sorted(p.name for p in (studio.folder / "thumbs").iterdir()) == [
+        "1.webp",
+        "207.webp",
+        "217.webp",
+        "933.webp",
+    ]
+    studio.close()
+    studio.draw_thumbs()
+    assert studio.thumb(1) is None and not studio.folder.exists()
+
+
 def test_tiles_are_the_classes_that_match_and_can_be_drawn(studio: Studio) -> None:
     def tiles(text: str, available: tuple[int, ...] | None = (1, 207, 217, 933)) -> tuple[list[int], int, list[int]]:
         found, more, picked = find_tiles(text, available)
