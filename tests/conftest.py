@@ -21,6 +21,15 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LOOPBACK = ("127.", "localhost", "::1")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The device of the tests in `gpu/`."""
+    parser.addoption(
+        "--device",
+        default=os.environ.get("NSBGAN_TEST_DEVICE", "cuda"),
+        help="what the tests marked gpu compare with the CPU: cuda, cuda:N, mps, or cpu to try the tests themselves",
+    )
+
+
 def pytest_configure() -> None:
     """Declare the operator schemas that torchvision's import expects beside a CPU-only torch build, since tests import
     what stands on it directly, and give property tests no deadline: none is about time, and machines are busy."""

@@ -9,15 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import (
-    CLASSES,
-    cache_tiny_biggan,
-    ship_tiny_weights,
-    tiny_biggan,
-    tiny_pipeline,
-    tiny_published,
-    tiny_sampler,
-)
+from tiny import CLASSES, ship_tiny_weights, tiny_biggan, tiny_pipeline, tiny_sampler
+from tiny_presets import tiny_preset
 from torch import Tensor
 
 from nsbgan_infer.decoders.base import DecoderInfo
@@ -68,26 +61,6 @@ class Counting:
         self.batches.append(len(latents))
         value = torch.tensor(latents.seeds, dtype=torch.float32).view(-1, 1, 1, 1) / 255
         return value.expand(-1, 3, 16, 16)
-
-
-def tiny_preset(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, decoder: str | None = None) -> NsbPipeline:
-    """A preset loaded by its own code, with narrow networks where its weights would be."""
-    ship_tiny_weights(folder / "weights", monkeypatch)
-    sampler, wanted = None, PRESETS[name].sampler
-    if wanted.startswith("biggan"):
-        cache_tiny_biggan(int(wanted.rpartition("-")[2]))
-    elif wanted.startswith("stylegan2"):
-        from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
-
-        torch.manual_seed(0)
-        narrow = StyleGAN2Config((2,) * 9 if wanted == "stylegan2-ffhq" else (8,) * 7, style_dim=16, mapping_layers=2)
-        sampler = str(save_component(StyleGAN2(narrow), folder / "stylegan2.safetensors"))
-    elif wanted in ("r3gan-64", "bigbigan-128"):
-        sampler = str(save_component(tiny_published(wanted), folder / "published.safetensors"))
-    elif wanted.startswith("learned"):
-        basis = PRESETS[name].stages[0].basis
-        sampler = str(save_component(tiny_sampler(basis, name=wanted, resolution=64), folder / "own.safetensors"))
-    return NsbPipeline.from_pretrained(name, sampler=sampler, decoder=decoder)
 
 
 def test_the_table_of_sides_names_every_preset() -> None:

@@ -1,4 +1,4 @@
-"""`nsbgan bench`: our paths against the wheel's own BigGAN, as ratios measured in one run."""
+"""`nsbgan bench`: our paths against the wheel's own BigGAN, as ratios measured in one run, and a device's batches."""
 
 from __future__ import annotations
 
@@ -34,35 +34,50 @@ PROCESS_TARGETS = {  # times as fast as plain torch, and seconds
 @click.option(
     "--quick",
     is_flag=True,
-    help="Three rounds, 8 images, a small photo, no memory: to see that it works.",
+    help="Three rounds, 8 images, a small photo, no memory; two pictures at most in a batch: to see that it works.",
 )
 @click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Images made together.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Images made together, for ratios.")
 @click.option(
-    "--processes",
-    is_flag=True,
-    help="Instead: whole runs of `generate` as a user waits for them, by engine, first and second, with peak memory.",
+    "--table",
+    "wanted",
+    type=click.Choice(["auto", "ratios", "batches", "processes"]),
+    default="auto",
+    help="ratios to the wheel's BigGAN; batches: pictures a second at batch 1 and the best one, and memory; processes: "
+    "whole runs of `generate` as a user waits for them, by engine, first and second, with peak memory. auto is ratios "
+    "on a CPU, batches on a GPU.",
 )
 @console_options
-def command(rounds: int, quick: bool, device: str, batch_size: int, processes: bool, console: Console) -> None:
-    """Time every path against the wheel's own BigGAN.
+def command(rounds: int, quick: bool, device: str, batch_size: int, wanted: str, console: Console) -> None:
+    """Time every path against the wheel's own BigGAN, or at growing batches, or as whole processes.
 
     Samplers have random weights of the real sizes, which take the same time. All figures of one run come from one
     process, round by round; compare ratios, not milliseconds of different runs.
+
+    Batches are doubled until pictures a second grow by less than a tenth, or memory ends. Their share is that of the
+    device's own matrix product in bf16.
     """
-    if processes:
+    if wanted == "processes":
         from nsbgan_infer.diagnostics.bench_processes import measure_processes
 
         whole = measure_processes(console.note, rounds=1 if quick else min(rounds, 3))
         console.result(whole, _processes_text(whole))
         return
     from nsbgan_infer.devices import pick_device
+
+    chosen = pick_device(device)
+    if wanted == "batches" or (wanted == "auto" and chosen.type != "cpu"):
+        from nsbgan_infer.diagnostics import bench_batches
+
+        batches = bench_batches.measure(chosen, console.note, quick=quick)
+        console.result(batches, _batches_text(batches))
+        return
     from nsbgan_infer.diagnostics import bench_photos
     from nsbgan_infer.diagnostics.bench import measure
 
     found = measure(
         rounds=3 if quick else rounds,
-        device=pick_device(device),
+        device=chosen,
         batch=batch_size,
         images=8 if quick else 64,
         photo=bench_photos.SMALL if quick else bench_photos.SIZE,
@@ -107,6 +122,35 @@ def _text(found: dict[str, Any]) -> str:
     if found["memory_mib"]:
         lines += ["", table([[f"memory peak, {k}", f"{v} MiB"] for k, v in found["memory_mib"].items()])]
     return "\n".join(lines)
+
+
+def _batches_text(found: dict[str, Any]) -> str:
+    host, product = found["machine"], found["matrix_product"]
+    rows = [
+        [
+            r["path"],
+            r["dtype"],
+            str(r["batch"]) + (f" (best; then {ENDED[r['ended_by']]})" if r["which"] == "best" else ""),
+            f"{r['pictures_per_s']:.2f}",
+            f"{100 * r['share']:.0f} %",
+            "-" if r["memory_mib"] is None else f"{r['memory_mib']} MiB",
+        ]
+        for r in found["batches"]
+    ]
+    rate = f"{product['gmac_per_s']} G multiply-adds/s in {product['dtype']}"
+    versions = ", ".join(f"{k} {v}" for k, v in host["versions"].items())
+    no_bf16 = "; this device has no instructions for bf16" if product["dtype"] == "fp32" else ""
+    return "\n".join(
+        [
+            f"{host['device']}, {host['threads']} threads; {versions}",
+            f"Shares are of the matrix product: {rate}{no_bf16}. Memory is {found['memory_is']}.",
+            "",
+            table(rows, header=("path", "dtype", "batch", "pictures/s", "share", "memory")),
+        ]
+    )
+
+
+ENDED = {"rate": "no faster", "memory": "memory ends", "largest": "not tried"}
 
 
 def _row(row: dict[str, Any], batch: int) -> list[str]:

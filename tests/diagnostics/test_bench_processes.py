@@ -1,4 +1,4 @@
-"""`nsbgan bench --processes`: what it starts, and that its figures add up."""
+"""`nsbgan bench --table processes`: what it starts, and that its figures add up."""
 
 from __future__ import annotations
 
