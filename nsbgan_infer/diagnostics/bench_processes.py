@@ -1,4 +1,4 @@
-"""`nsbgan bench --table processes`: what a user waits for, from the start of the program to its end, in fresh processes.
+"""`nsbgan bench --table processes`: what a user waits for, from start to end of the program, in fresh processes.
 
 Eight pictures by plain torch; by `--engine auto` and `--engine openvino` with nothing compiled yet, and with what that
 left in the cache; one picture; torch's import alone. Every round runs each once, so that what disturbs the machine

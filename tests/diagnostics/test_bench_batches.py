@@ -84,7 +84,7 @@ def test_the_command_prints_the_table(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(bench_batches, "random_biggan", tiny_biggan)
     monkeypatch.setattr(bench_batches, "random_decoder", lambda name: tiny_decoder(name))
     monkeypatch.setattr(bench_batches, "load_sampler", lambda _name: tiny_sampler())
-    monkeypatch.setattr(bench_batches, "matrix_rate", lambda _device, _dtype: 1e12)
+    monkeypatch.setattr(bench_batches, "matrix_rate", lambda _device, _dtype: 1e6)
     monkeypatch.setattr(bench_batches, "LARGEST", 2)
     arguments = ["bench", "--table", "batches", "--device", "cpu", "--quick", "--json", "-q"]
     assert exit_code(lambda: cli.main(arguments, prog_name="nsbgan", standalone_mode=False)) == 0
