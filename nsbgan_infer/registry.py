@@ -378,13 +378,15 @@ def _local(ref: str) -> Path:
 
 def _wheel_layout(ref: str) -> Any:
     """The BigGAN that a file, folder or repository of pytorch-pretrained-biggan's holds, None for another `ref`."""
+    if ref in BUILT_IN["sampler"]:
+        return None  # before the readers of foreign checkpoints are imported, a tenth of the start
     from nsbgan_infer.samplers.biggan_fetch import load_from_hub, load_wheel_layout
     from nsbgan_infer.samplers.biggan_release import is_wheel_layout
 
     if ref.startswith("hf://"):
         return load_from_hub(ref)
     path = _local(ref)
-    return load_wheel_layout(path) if ref not in BUILT_IN["sampler"] and is_wheel_layout(path) else None
+    return load_wheel_layout(path) if is_wheel_layout(path) else None
 
 
 def _make(entry: Entry) -> Any:

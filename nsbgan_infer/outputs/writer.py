@@ -6,16 +6,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from nsbgan_infer.classes import find_class
-from nsbgan_infer.datasets import ASIDE
 from nsbgan_infer.images import SUFFIX, Format, Recipe, file_name, grid, save_image, to_pil
 from nsbgan_infer.pipeline import Output, Request
-from nsbgan_infer.rejection import Chosen
 from nsbgan_infer.storage.files import writable_folder
+
+if TYPE_CHECKING:
+    from nsbgan_infer.rejection import Chosen
 
 SHEET_SIDE = 8192  # pixels of the longer side of a contact sheet; its pictures shrink to fit
 ROOM = {"sample": 2, "low": 3, "decoded": 4}  # the numbered step that makes an intermediate
@@ -93,6 +94,8 @@ def write_accepted(found: Iterable[tuple[Chosen[Output], Output]], writer: Image
     within its folder. Rows get score, attempt and tries, and stand in the order asked for at the end. Returns the
     writer of those kept aside.
     """
+    from nsbgan_infer.datasets import ASIDE  # its readers are a tenth of the start, and only rejection needs the name
+
     aside = ImageWriter(writer.folder / ASIDE, writer.fmt, writer.recipe)
     places: dict[bool, list[int]] = {True: [], False: []}
     for chosen, output in found:
