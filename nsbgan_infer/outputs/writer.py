@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from nsbgan_infer.classes import find_class
+from nsbgan_infer.datasets import ASIDE
 from nsbgan_infer.images import SUFFIX, Format, Recipe, file_name, grid, save_image, to_pil
 from nsbgan_infer.pipeline import Output, Request
 from nsbgan_infer.storage.files import writable_folder
@@ -94,8 +95,6 @@ def write_accepted(found: Iterable[tuple[Chosen[Output], Output]], writer: Image
     within its folder. Rows get score, attempt and tries, and stand in the order asked for at the end. Returns the
     writer of those kept aside.
     """
-    from nsbgan_infer.datasets import ASIDE  # its readers are a tenth of the start, and only rejection needs the name
-
     aside = ImageWriter(writer.folder / ASIDE, writer.fmt, writer.recipe)
     places: dict[bool, list[int]] = {True: [], False: []}
     for chosen, output in found:
