@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
@@ -153,11 +154,7 @@ def discover_plugins() -> list[Plugin]:
     """Every entry point of our groups, by name, without importing any of them."""
     if os.environ.get("NSBGAN_NO_PLUGINS") == "1":
         return []
-    found = {
-        Plugin(point.name, kind, point.value, point.dist.name if point.dist else "unknown")
-        for kind in KINDS
-        for point in metadata.entry_points(group=f"nsbgan_infer.{kind}s")
-    }  # a set: a package that is found twice on the path is one
+    found = _points(tuple((folder, _changed(folder)) for folder in sys.path))
     taken: dict[tuple[str, str], str] = {}
     plugins = []
     for plugin in sorted(found, key=lambda p: (p.kind, p.name, p.distribution, p.target)):
@@ -170,6 +167,25 @@ def discover_plugins() -> list[Plugin]:
             taken[kind, name] = plugin.distribution
         plugins.append(plugin)
     return plugins
+
+
+@cache
+def _points(_path: tuple[tuple[str, int], ...]) -> frozenset[Plugin]:
+    """The entry points of our groups in every distribution on the path, which is searched once for all groups and until
+    something is put there: that takes longer than loading a pipeline. A package that is found twice is one."""
+    groups = metadata.entry_points()
+    return frozenset(
+        Plugin(point.name, kind, point.value, point.dist.name if point.dist else "unknown")
+        for kind in KINDS
+        for point in groups.select(group=f"nsbgan_infer.{kind}s")
+    )
+
+
+def _changed(folder: str) -> int:
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def package_of(part: object) -> tuple[str, str] | None:
@@ -378,13 +394,15 @@ def _local(ref: str) -> Path:
 
 def _wheel_layout(ref: str) -> Any:
     """The BigGAN that a file, folder or repository of pytorch-pretrained-biggan's holds, None for another `ref`."""
+    if ref in BUILT_IN["sampler"]:
+        return None  # before the readers of foreign checkpoints are imported, a tenth of the start
     from nsbgan_infer.samplers.biggan_fetch import load_from_hub, load_wheel_layout
     from nsbgan_infer.samplers.biggan_release import is_wheel_layout
 
     if ref.startswith("hf://"):
         return load_from_hub(ref)
     path = _local(ref)
-    return load_wheel_layout(path) if ref not in BUILT_IN["sampler"] and is_wheel_layout(path) else None
+    return load_wheel_layout(path) if is_wheel_layout(path) else None
 
 
 def _make(entry: Entry) -> Any:

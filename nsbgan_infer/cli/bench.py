@@ -16,6 +16,9 @@ TARGETS = {
     "nsb128to512_over_folded512": ("<=", 0.45),
     "wheel256_over_biggan256": (">=", 6.0),
     "overhead_share": ("<=", 0.08),
+    "bulk_png_over_bare": (">=", 0.9),
+    "bulk_webp_over_bare": (">=", 0.9),
+    "bulk_tar_over_bare": (">=", 0.9),
     "memory_nsb512_over_wheel512": ("<=", 0.6),
     "photo_eager_over_photo": (">=", 2.5),
     "compact_over_photo": (">=", 2.0),
@@ -88,18 +91,22 @@ def command(rounds: int, quick: bool, device: str, batch_size: int, wanted: str,
 
 
 def _processes_text(found: dict[str, Any]) -> str:
-    memory = found["memory_mib"]
-    rows = [[name, f"{seconds:.2f} s", f"{memory[name]} MiB"] for name, seconds in found["seconds"].items()]
+    memory, cpu = found["memory_mib"], found["cpu_seconds"]
+    rows = [
+        [name, f"{seconds:.2f} s", f"{cpu[name]:.2f} s", f"{memory[name]} MiB"]
+        for name, seconds in found["seconds"].items()
+    ]
     ratios = []
     for name, value in found["ratios"].items():
         low, high = found["range"][name]
         sign, target = PROCESS_TARGETS[name]
         met = value >= target if sign == ">=" else value <= target
         reached = f"{sign} {target:g} {'met' if met else 'missed'}"
-        ratios.append([name, f"{value:.2f}", f"{low:.2f} to {high:.2f}", reached])
+        ratios.append([name, f"{value:.2f}", f"{low:.2f} to {high:.2f}", reached, f"{found['cpu_ratios'][name]:.2f}"])
     head = f"`nsbgan generate {' '.join(found['arguments'])}`, {found['rounds']} rounds"
-    listed = table(rows, header=("process", "time", "memory peak"))
-    return f"{head}\n\n{listed}\n\n{table(ratios, header=('ratio', 'median', 'range', 'target'))}"
+    listed = table(rows, header=("process", "time", "processor time", "memory peak"))
+    header = ("ratio", "median", "range", "target", "of processor time")
+    return f"{head}\n\n{listed}\n\n{table(ratios, header=header)}"
 
 
 def _text(found: dict[str, Any]) -> str:

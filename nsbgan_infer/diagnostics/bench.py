@@ -24,11 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nsbgan_infer.bulk.sinks import SinkName
 from nsbgan_infer.diagnostics import bench_photos
 from nsbgan_infer.diagnostics.bench_parts import Baseline, overhead, random_biggan, random_decoder, wheel_biggan
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.engines import EngineName, with_engine_part
 from nsbgan_infer.errors import WorkError
+from nsbgan_infer.images import Format
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.pipeline import NsbPipeline, Stage
 from nsbgan_infer.samplers.base import Sampler
@@ -49,6 +51,11 @@ GPU_ENGINES: tuple[tuple[EngineName, torch.dtype], ...] = (
     ("eager", torch.bfloat16),
     ("compile", torch.bfloat16),
 )
+BULK: dict[str, tuple[SinkName, Format]] = {
+    "bulk_png_over_bare": ("folder", "png"),
+    "bulk_webp_over_bare": ("folder", "webp"),
+    "bulk_tar_over_bare": ("tar", "png"),
+}
 MEMORY_PATHS = ("torch alone", "wheel512", "nsb512", "photo")
 PHOTO_ROUNDS = 3  # at most: a photo takes a minute where a picture takes a second
 
@@ -106,7 +113,7 @@ def measure(
     if device.type == "cpu" and batch == 1:
         say(f"a bulk run of {images} images")
         best = find_best(timings, "nsb512", FAST).path
-        extra["overhead_share"] = overhead_shares(best, images)
+        extra |= bulk_rates(best, images)
     photos = run_rounds(make_photo_paths(engines, device, photo, say), min(rounds, PHOTO_ROUNDS), device, say)
     extra |= bench_photos.photo_ratios(
         {f"{t.path.engine} {t.path.dtype} {t.path.decoder}": t.whole for t in photos}, photos[0].path.decoder
@@ -234,13 +241,17 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return float(side**3 / min(times))
 
 
-def overhead_shares(path: Path, images: int) -> list[float]:
-    """The share of a bulk run's time that is not sampler and decoder: (whole - networks alone) / whole."""
+def bulk_rates(path: Path, images: int) -> dict[str, list[float]]:
+    """Pictures a second of a bulk run over those of sampler and decoder alone, for each kind of output; and the share
+    of the time that the first, PNG files, spends on the rest."""
     sampler, decoder = path.parts
     pipeline = NsbPipeline(sampler, [Stage(WaveletEncoder(1), decoder)], name="bench")
-    with tempfile.TemporaryDirectory() as folder:
-        alone, whole = overhead(pipeline, Folder(folder), images)
-    return [max(0.0, (whole - alone) / whole)]
+    found: dict[str, list[float]] = {}
+    for name, (sink, fmt) in BULK.items():
+        with tempfile.TemporaryDirectory() as folder:
+            alone, whole = overhead(pipeline, Folder(folder), images, sink, fmt)
+        found[name] = [alone / whole]
+    return found | {"overhead_share": [max(0.0, 1 - found["bulk_png_over_bare"][0])]}
 
 
 def memory_peaks(say: Say, repeats: int = 3) -> dict[str, list[float]]:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from nsbgan_infer.bulk.pipelines import pipeline_maker
 from nsbgan_infer.bulk.plan import Plan
 from nsbgan_infer.bulk.run import run
+from nsbgan_infer.bulk.sinks import Encoding, SinkName
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.errors import CheckpointError
-from nsbgan_infer.images import encode_image, to_uint8
+from nsbgan_infer.images import Format, encode_image, to_uint8
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.registry import load_decoder
 from nsbgan_infer.samplers.biggan import LAYERS, BigGANConfig, BigGANDeep
@@ -108,12 +109,14 @@ class Baseline:
         return len(np.frombuffer(buffer.getbuffer(), np.uint8))
 
 
-def overhead(pipeline: Any, folder: Path, images: int) -> tuple[float, float]:
+def overhead(
+    pipeline: Any, folder: Path, images: int, sink: SinkName = "folder", fmt: Format = "png"
+) -> tuple[float, float]:
     """Seconds for `images` images by the networks alone, and by a bulk run that also encodes and writes them.
 
     The networks run before and after the bulk run, half each, so that a drift of the machine harms neither.
     """
-    plan = Plan((207,), images, pipeline.resolutions[-1])
+    plan = Plan((207,), images, pipeline.resolutions[-1], encoding=Encoding(sink, fmt))
     requests = [plan.request(i) for i in range(images)]
 
     def networks(part: list[Any]) -> float:

@@ -2,7 +2,8 @@
 
 Eight pictures by plain torch; by `--engine auto` and `--engine openvino` with nothing compiled yet, and with what that
 left in the cache; one picture; torch's import alone. Every round runs each once, so that what disturbs the machine
-disturbs all of them, and begins with an empty cache. Each process also says how much memory it held at most.
+disturbs all of them, and begins with an empty cache. Each process also says how much memory it held at most, and the
+processor time that it took, which other programs disturb less: with OMP_NUM_THREADS=1, for waiting threads count.
 """
 
 from __future__ import annotations
@@ -13,24 +14,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nsbgan_infer.errors import WorkError
 
 IMAGES = 8
 PEAK = "peak.txt"
 PROGRAM = """
-import runpy, sys
+import os, runpy, sys
 file = sys.argv.pop(1)
 try:
     {work}
 finally:
     with open("/proc/self/status") as status:
         peak = [line.split()[1] for line in status if line.startswith("VmHWM")]
-    open(file, "w").write(peak[0])
+    open(file, "w").write(f"{{peak[0]}} {{sum(os.times()[:2])}}")
 """
 COMMAND = 'runpy.run_module("nsbgan_infer", run_name="__main__", alter_sys=True)'
 
@@ -44,6 +45,14 @@ class Process:
     engine: str
     cache: str
     images: int = IMAGES
+
+
+class Took(NamedTuple):
+    """Seconds and seconds of processor time of one process, and its peak memory in MiB."""
+
+    seconds: float
+    cpu: float
+    memory: float
 
 
 ROWS = (
@@ -74,13 +83,27 @@ def measure_processes(
 
     `arguments` choose the pipeline of `generate`. Raises WorkError for a process that fails.
     """
-    found: dict[str, list[tuple[float, float]]] = {row.name: [] for row in rows}
+    found: dict[str, list[Took]] = {row.name: [] for row in rows}
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             for row in rows:
                 say(f"round {number + 1} of {rounds}: {row.name}")
                 found[row.name].append(_time(row, arguments, Path(folder)))
-    seconds = {name: [s for s, _ in pairs] for name, pairs in found.items()}
+    values = _ratios({name: [t.seconds for t in times] for name, times in found.items()})
+    cpu = _ratios({name: [t.cpu for t in times] for name, times in found.items()})
+    return {
+        "rounds": rounds,
+        "arguments": list(arguments),
+        "seconds": {name: round(statistics.median(t.seconds for t in times), 2) for name, times in found.items()},
+        "cpu_seconds": {name: round(statistics.median(t.cpu for t in times), 2) for name, times in found.items()},
+        "memory_mib": {name: round(statistics.median(t.memory for t in times)) for name, times in found.items()},
+        "ratios": {name: round(statistics.median(v), 2) for name, v in values.items()},
+        "range": {name: [round(min(v), 2), round(max(v), 2)] for name, v in values.items()},
+        "cpu_ratios": {name: round(statistics.median(v), 2) for name, v in cpu.items()},
+    }
+
+
+def _ratios(seconds: Mapping[str, list[float]]) -> dict[str, list[float]]:
     values = {
         name: [b / a for a, b in zip(seconds[this], seconds[that], strict=True)]
         for name, (this, that) in RATIOS.items()
@@ -89,18 +112,10 @@ def measure_processes(
     if {"one picture", "import torch"} <= seconds.keys():
         pairs = zip(seconds["one picture"], seconds["import torch"], strict=True)
         values["one_picture_beyond_torch_s"] = [one - alone for one, alone in pairs]
-    return {
-        "rounds": rounds,
-        "arguments": list(arguments),
-        "seconds": {name: round(statistics.median(s), 2) for name, s in seconds.items()},
-        "memory_mib": {name: round(statistics.median(m for _, m in pairs)) for name, pairs in found.items()},
-        "ratios": {name: round(statistics.median(v), 2) for name, v in values.items()},
-        "range": {name: [round(min(v), 2), round(max(v), 2)] for name, v in values.items()},
-    }
+    return values
 
 
-def _time(row: Process, arguments: Sequence[str], folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of one process."""
+def _time(row: Process, arguments: Sequence[str], folder: Path) -> Took:
     options = ["generate", *arguments, "--class", "207", "--per-class", str(row.images), "--engine", row.engine, "-q"]
     given = [*options, "--offline", "--out", str(folder / "out")] if row.images else []
     program = PROGRAM.format(work=COMMAND if row.images else "import torch")
@@ -111,4 +126,5 @@ def _time(row: Process, arguments: Sequence[str], folder: Path) -> tuple[float, 
     seconds = time.perf_counter() - start
     if done.returncode:
         raise WorkError(f"The process '{row.name}' failed: {done.stderr.strip()[-300:]}")
-    return seconds, int((folder / PEAK).read_text()) / 1024
+    peak, cpu = (folder / PEAK).read_text().split()
+    return Took(seconds, float(cpu), int(peak) / 1024)

@@ -12,12 +12,14 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, singledispatch
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +45,7 @@ class Network:
         need_openvino()
         self.part, self.graph, self.dtype, self.constants = part, graph, dtype, constants
         self.requests: dict[tuple[torch.Size, ...], Any] = {}
+        self.mapped: list[Any] = []
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """fp32 tensors -> one fp32 tensor of its own memory."""
@@ -73,11 +76,19 @@ class Network:
         file = self.kept_file(tensors)
         if file.is_file():
             try:
-                return core.import_model(file.read_bytes(), "CPU", settings)
-            except RuntimeError:
-                file.unlink()  # of another build, or damaged: compiled again below
+                return self._imported(core, file, settings)
+            except (RuntimeError, ValueError, OSError):  # of another build, or damaged: compiled again below
+                with suppress(OSError):
+                    file.unlink()
         compiled = core.compile_model(traced(self.graph, tensors), "CPU", settings)
         _keep(file, compiled.export_model().getvalue())
+        return compiled
+
+    def _imported(self, core: Any, file: Path, settings: dict[str, str]) -> Any:
+        """The network in `file`, its weights where they lie: read into memory they would be there twice."""
+        mapped = _openvino().Tensor(np.memmap(file, np.uint8, "c"), shared_memory=True)
+        compiled = core.import_model(mapped, "CPU", settings)
+        self.mapped.append(mapped)  # as long as the network
         return compiled
 
     def _key(self, tensors: Sequence[Tensor]) -> str:

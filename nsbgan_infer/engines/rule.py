@@ -3,8 +3,9 @@
     eager      = images * work * eager
     openvino   = start + (load each network that is kept, compile each other one) + images * work * fast
 
-Compiling runs a network once in plain torch, to trace it. The constants were measured: `nsbgan bench --engines` times
-whole processes and prints them beside those of this file.
+Compiling runs a network once in plain torch, to trace it. The constants were measured (docs/numbers.md);
+`nsbgan bench` times each engine's networks, and `nsbgan bench --processes` whole runs: they show whether the rule is
+right.
 """
 
 from __future__ import annotations

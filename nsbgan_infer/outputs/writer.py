@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -14,8 +14,10 @@ from nsbgan_infer.classes import find_class
 from nsbgan_infer.datasets import ASIDE
 from nsbgan_infer.images import SUFFIX, Format, Recipe, file_name, grid, save_image, to_pil
 from nsbgan_infer.pipeline import Output, Request
-from nsbgan_infer.rejection import Chosen
 from nsbgan_infer.storage.files import writable_folder
+
+if TYPE_CHECKING:
+    from nsbgan_infer.rejection import Chosen
 
 SHEET_SIDE = 8192  # pixels of the longer side of a contact sheet; its pictures shrink to fit
 ROOM = {"sample": 2, "low": 3, "decoded": 4}  # the numbered step that makes an intermediate

@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import struct
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -32,6 +34,7 @@ from nsbgan_infer.storage.architectures import Component as Component  # what us
 from nsbgan_infer.storage.files import atomic_path, read_json, sha256_of, writable_folder, write_json
 from nsbgan_infer.storage.typed import MisfitError, fit
 
+WORTH_MAPPING = 1 << 20  # bytes of a tensor; each that is mapped holds a file open
 HEADER_LIMIT = 16 << 20
 INTEGER_LIMIT = 1 << 14  # widths and counts in configurations stay far below; a hostile one must not build for hours
 CONFIG_KEY = "nsbgan_config"
@@ -242,13 +245,30 @@ def check_tensors(header: Mapping[str, Any], wanted: Mapping[str, Tensor], *, la
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, floating-point ones as fp32."""
+    """All tensors of a safetensors file, floating-point ones as fp32.
+
+    Large ones in fp32 are mapped from the file, each by itself: one that a network puts into another order gives its
+    pages back, where the library's single map of the file would keep them.
+    """
+    header = read_header(file)
     try:
         with safe_open(file, framework="pt") as f:
-            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - safe_open is not a mapping
+            tensors = {k: f.get_tensor(k) if (own := _map(file, header[k])) is None else own for k in f.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is damaged ({error}): fetch or save it again.") from error
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def _map(file: Path, entry: Mapping[str, Any]) -> Tensor | None:
+    """A large fp32 tensor whose memory is its part of the file, which is never written to; None for any other."""
+    begin, end = entry["data_offsets"]
+    if entry["dtype"] != "F32" or end - begin < WORTH_MAPPING or sys.byteorder != "little":
+        return None
+    with file.open("rb") as f:
+        start = 8 + struct.unpack("<Q", f.read(8))[0] + begin
+    if start % 4:
+        return None
+    return torch.from_numpy(np.memmap(file, np.float32, "c", start, tuple(entry["shape"])))
 
 
 def _locate(path: Path) -> tuple[Path, dict[str, Any] | None]:

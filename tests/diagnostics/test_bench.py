@@ -26,6 +26,9 @@ RATIOS = {
     "nsb128to512_over_folded512",
     "wheel256_over_biggan256",
     "overhead_share",
+    "bulk_png_over_bare",
+    "bulk_webp_over_bare",
+    "bulk_tar_over_bare",
     "memory_nsb512_over_wheel512",
     "photo_eager_over_photo",
     "compact_over_photo",
@@ -134,9 +137,15 @@ def test_the_compact_network_has_the_work_that_is_said() -> None:
 
 
 def test_the_overhead_is_what_the_networks_do_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "overhead", lambda pipeline, folder, images: (9.0, 10.0))
+    whole = {("folder", "png"): 10.0, ("folder", "webp"): 18.0, ("tar", "png"): 12.0}
+    monkeypatch.setattr(bench, "overhead", lambda pipeline, folder, images, sink, fmt: (9.0, whole[sink, fmt]))
     row = bench.Path("nsb512", "eager", "fp32", "", (), (tiny_biggan(128), tiny_decoder()))
-    assert bench.overhead_shares(row, 4) == [pytest.approx(0.1)]
+    assert bench.bulk_rates(row, 4) == {
+        "bulk_png_over_bare": [0.9],
+        "bulk_webp_over_bare": [0.5],
+        "bulk_tar_over_bare": [0.75],
+        "overhead_share": [pytest.approx(0.1)],
+    }
 
 
 def test_multiply_adds_are_those_of_the_convolutions() -> None:

@@ -9,13 +9,14 @@ import pytest
 
 from nsbgan_infer.cli.bench import PROCESS_TARGETS, _processes_text
 from nsbgan_infer.diagnostics import bench_processes
-from nsbgan_infer.diagnostics.bench_processes import ROWS, Process, measure_processes
+from nsbgan_infer.diagnostics.bench_processes import ROWS, Process, Took, measure_processes
 from nsbgan_infer.errors import WorkError
 
 
 def test_a_process_is_timed_and_its_memory_read() -> None:
     found = measure_processes(print, rounds=1, rows=[Process("import torch", "", "", 0)])
     assert found["seconds"]["import torch"] > 0.1 and found["memory_mib"]["import torch"] > 50
+    assert found["cpu_seconds"]["import torch"] > 0.1
     assert found["ratios"] == {}
 
 
@@ -27,11 +28,11 @@ def test_a_process_that_fails_is_told_with_its_own_words() -> None:
 def test_ratios_are_taken_within_a_round_and_each_has_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def time(row: Process, _arguments: object, _folder: Path) -> tuple[float, float]:
+    def time(row: Process, _arguments: object, _folder: Path) -> Took:
         seen.append(row.name)
         fast = {"import torch": 1.0, "one picture": 1.5, "auto, second run": 2.0}
         slower = 1 if len(seen) <= len(ROWS) else 3  # the machine, in the second round
-        return slower * fast.get(row.name, 4.0), 100.0
+        return Took(slower * fast.get(row.name, 4.0), 1.0, 100.0)
 
     monkeypatch.setattr(bench_processes, "_time", time)
     found: dict[str, Any] = measure_processes(lambda _text: None, rounds=2)

@@ -206,10 +206,11 @@ def test_compiled_networks_are_kept_on_disk(private_cache: Path, monkeypatch: py
     assert torch.equal(with_engine(tiny_pipeline(), "openvino")([207], 1).tensors, wanted)
 
 
-def test_a_damaged_compiled_network_is_compiled_again(private_cache: Path) -> None:
+@pytest.mark.parametrize("left", [b"damaged", b""])
+def test_a_damaged_compiled_network_is_compiled_again(left: bytes, private_cache: Path) -> None:
     wanted = run_openvino(tiny_decoder())
     (kept,) = (private_cache / "openvino").glob("*.blob")
-    kept.write_bytes(b"damaged")
+    kept.write_bytes(left)
     assert torch.equal(run_openvino(tiny_decoder()), wanted)
     assert kept.stat().st_size > 1000
 

@@ -26,6 +26,7 @@ from nsbgan_infer.storage.components import (
     empty_weights,
     load_component,
     parse_config,
+    read_tensors,
     save_component,
     weights_sha256,
 )
@@ -272,3 +273,14 @@ def test_a_file_in_the_way_of_the_folder_is_a_usage_error(component: Component, 
     with pytest.raises(UsageError, match="Cannot write to the output folder"):
         save_component(component, tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_large_tensors_lie_in_the_file_and_writing_to_one_leaves_it(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    given = {"large": torch.rand(600, 500), "half": torch.rand(600, 500).half(), "small": torch.rand(3)}
+    save_file(given, file)
+    before = file.read_bytes()
+    tensors = read_tensors(file)
+    assert all(torch.equal(tensors[name], value.float()) for name, value in given.items())
+    tensors["large"].zero_()
+    assert file.read_bytes() == before and torch.equal(read_tensors(file)["large"], given["large"])
