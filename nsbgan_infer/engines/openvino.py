@@ -33,18 +33,22 @@ class Network:
     """One component's tensor part, compiled for every shape that comes along, computing in `dtype` (fp32 or bf16).
 
     Threads: as many as torch uses. `constants` tells graphs of one component apart that have different numbers worked
-    in. Raises MissingExtraError where OpenVINO is not installed.
+    in. `any_size`: of low bands, compiled once for all batches, heights and widths; the first call with a shape then
+    takes a twentieth longer. Raises MissingExtraError where OpenVINO is not installed.
     """
 
-    def __init__(self, part: Any, graph: Graph, dtype: torch.dtype, *, constants: str = "") -> None:
+    def __init__(
+        self, part: Any, graph: Graph, dtype: torch.dtype, *, constants: str = "", any_size: bool = False
+    ) -> None:
         _openvino()
         self.part, self.graph, self.dtype, self.constants = part, graph, dtype, constants
+        self.any_size = any_size
         self.requests: dict[tuple[torch.Size, ...], Any] = {}
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """fp32 tensors -> one fp32 tensor of its own memory."""
         arrays = [t.detach().float().contiguous().numpy() for t in tensors]
-        shapes = tuple(t.shape for t in tensors)
+        shapes = () if self.any_size else tuple(t.shape for t in tensors)
         if shapes not in self.requests:
             self.requests[shapes] = self._compiled([torch.from_numpy(a) for a in arrays]).create_infer_request()
         results = self.requests[shapes].infer(arrays, share_inputs=True, share_outputs=True)
@@ -63,7 +67,7 @@ class Network:
                 return core.import_model(file.read_bytes(), "CPU", settings)
             except RuntimeError:
                 file.unlink()  # of another build, or damaged: compiled again below
-        compiled = core.compile_model(traced(self.graph, tensors), "CPU", settings)
+        compiled = core.compile_model(traced(self.graph, tensors, any_size=self.any_size), "CPU", settings)
         _keep(file, compiled.export_model().getvalue())
         return compiled
 
@@ -72,7 +76,7 @@ class Network:
             "config": component_config(self.part),
             "weights": weights_sha256(self.part) or _state_hash(self.part),
             "constants": self.constants,
-            "shapes": [list(t.shape) for t in tensors],
+            "shapes": "any" if self.any_size else [list(t.shape) for t in tensors],
             "settings": settings,
             "versions": [_openvino().get_version(), torch.__version__, version("nsbgan-infer")],
             "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
@@ -108,15 +112,16 @@ def _(part: BigGANDeep, graph: Graph, dtype: torch.dtype) -> Callable[..., Tenso
     return BigGANNetworks(part, dtype)
 
 
-def traced(graph: Graph, tensors: list[Tensor]) -> Any:
-    """An OpenVINO model of a graph with the static shapes of `tensors`.
+def traced(graph: Graph, tensors: list[Tensor], *, any_size: bool = False) -> Any:
+    """An OpenVINO model of a graph with the static shapes of `tensors`, or with channels alone fixed.
 
     From a trace, not from torch.export: that takes bilinear enlargement apart into gathers.
     """
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated, and warns of every shape that is a number
         script = torch.jit.trace(graph.module, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
-        return _openvino().convert_model(script, example_input=tuple(tensors))
+        free = {"input": [(-1, t.shape[1], -1, -1) for t in tensors]} if any_size else {}
+        return _openvino().convert_model(script, example_input=tuple(tensors), **free)
 
 
 def any_batch(module: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor]:
