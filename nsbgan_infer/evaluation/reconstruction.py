@@ -97,7 +97,7 @@ class Windows:
 def blur(x: Tensor) -> Tensor:
     """SSIM's window: (B, C, H, W) -> (B, C, H-10, W-10), 11 taps of a Gaussian with sigma 1.5, sum 1.
 
-    By sums of moved pictures: torch's convolution in float64 takes four times as long on a CPU.
+    By sums of moved pictures: torch's convolution in float64 takes three times as long on a CPU.
     """
     weights = [math.exp(-0.5 * (k / 1.5) ** 2) for k in range(-5, 6)]
     taps = [w / sum(weights) for w in weights]
