@@ -60,9 +60,10 @@ if TYPE_CHECKING:
 @click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", help="auto is fp32.")
 @click.option(
     "--engine",
-    type=click.Choice(["eager", "compile", "openvino"]),
-    default="eager",
-    help="The others compile for every size of picture: worth it for many of one size.",
+    type=click.Choice(["auto", "eager", "compile", "openvino"]),
+    default="auto",
+    help="auto is OpenVINO, where it is installed, on a CPU from 8 million pixels on. It compiles once for all sizes, "
+    "compile once for each.",
 )
 @click.option("--offline", is_flag=True, help="Never use the network.")
 @console_options
@@ -98,8 +99,8 @@ def command(
     from nsbgan_infer.decoders.ensemble import SelfEnsemble
     from nsbgan_infer.degradations.world import degradation
     from nsbgan_infer.devices import pick_device, pick_dtype
-    from nsbgan_infer.engines import place_part
     from nsbgan_infer.evaluation.degraded import evaluate_degraded
+    from nsbgan_infer.evaluation.engine import estimate_pixels, place_decoder
     from nsbgan_infer.evaluation.pairs import evaluate_pairs, open_pairs
     from nsbgan_infer.evaluation.reconstruction import evaluate_decoders
     from nsbgan_infer.registry import load_decoder
@@ -115,7 +116,8 @@ def command(
     source = source.spread(count) if count else source
     if degrade is not None:
         degradation(degrade)  # before weights are read
-    decoders = [place_part(load_decoder(name), engine, chosen, precision) for name in names]
+    pixels = estimate_pixels(source)
+    decoders = [place_decoder(load_decoder(name), engine, chosen, precision, pixels) for name in names]
     if ensemble:
         decoders = [part for d in decoders for part in (d, cast("Decoder", SelfEnsemble(d)))]
     with console.bar(len(source)) as bar:

@@ -126,8 +126,9 @@ def command(
         pipeline = NsbPipeline.from_pretrained(fake.removeprefix("preset:"), sampler=sampler, decoder=decoder)
         wanted = list(classes) or (None if pipeline.sampler.info.classes is None else ["all"])
         requests = pipeline.requests(wanted, per_class, seeds=seed)
-        placed = place(pipeline, engine, device=chosen, dtype=torch.float32, images=len(requests))
-        fakes = pipeline_pictures(placed, requests, Drawing(truncation, resolution=res))
+        drawing = Drawing(truncation, resolution=res)
+        placed = place(pipeline, engine, device=chosen, dtype=torch.float32, images=len(requests), drawing=drawing)
+        fakes = pipeline_pictures(placed, requests, drawing)
     else:
         fakes = open_pictures(fake, size=size)
     reals: PictureSet | Reference | None = real_pictures(real, size=size) if real else None

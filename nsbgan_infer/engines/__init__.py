@@ -23,6 +23,7 @@ Part = TypeVar("Part")  # a sampler or a decoder
 EngineName = Literal["eager", "compile", "openvino"]
 ENGINES = ("auto", "eager", "compile", "openvino")
 WORTH_COMPILING = 200  # images on CUDA; torch.compile takes 16 to 51 s on two CPU cores
+CLOSE, CLOSE_BF16 = 1e-4, 0.1  # of pixel values in [0, 1]: what a compiled network may be off on noise
 WORTH_WEIGHING = 2  # images; weighing takes some hundredths of a second
 
 
@@ -118,6 +119,35 @@ def place_part(part: Part, engine: str, device: torch.device, dtype: torch.dtype
     if isinstance(part, torch.nn.Module):
         part.to(device, torch.float32 if name == "openvino" else dtype)  # which computes in `dtype` by itself
     return with_engine_part(part, name, dtype)
+
+
+def place_for_any_size(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
+    """`place_part` with OpenVINO for low bands of many sizes: compiled once, not once for each.
+
+    Checked on two sizes here against torch: a decoder whose sizes are worked into its graph, or that OpenVINO cannot
+    take so, is run by `eager`. Raises as `place_part` does.
+    """
+    from nsbgan_infer.engines.graph import Engined, part_graph
+    from nsbgan_infer.engines.openvino import Network
+
+    pick_engine("openvino", device, 0)
+    graph = part_graph(part)
+    if graph is None or not isinstance(part, torch.nn.Module):
+        return place_part(part, "eager", device, dtype)
+    part.to(device, torch.float32)
+    engined = Engined(part, graph, Network(part, graph, dtype, any_size=True))
+    step = 8 * engined.info.multiple
+    generator = torch.Generator().manual_seed(0)
+    try:
+        for batch, rows, columns in ((2, 2, 3), (1, 3, 2)):
+            low = torch.rand(batch, 3, rows * step, columns * step, generator=generator)
+            with torch.inference_mode():
+                off = (engined(low) - part(low)).abs().max()
+            if not off < (CLOSE if dtype == torch.float32 else CLOSE_BF16):
+                return place_part(part, "eager", device, dtype)
+    except RuntimeError:  # OpenVINO's own, whatever it is
+        return place_part(part, "eager", device, dtype)
+    return cast("Part", engined)
 
 
 def with_engine(pipeline: NsbPipeline, engine: EngineName, *, dtype: torch.dtype | None = None) -> NsbPipeline:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.samplers.base import SamplerInfo
@@ -39,3 +40,12 @@ def part_graph(part: object) -> Graph | None:
     if graph is None and isinstance(info, SamplerInfo):
         raise UsageError(f"Only built-in samplers can be compiled or exported: run {info.name} with eager.")
     return graph
+
+
+def place_of(part: object) -> tuple[torch.device, torch.dtype]:
+    """Where a part's weights lie and what they are, whatever runs it; the CPU and fp32 for one without weights."""
+    inner = getattr(part, "decoder", None)  # of an ensemble
+    part = inner if isinstance(inner, Engined) else part
+    network = part.graph.module if isinstance(part, Engined) else part
+    weights = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)

@@ -38,19 +38,23 @@ class Network:
     """One component's tensor part, compiled for every shape that comes along, computing in `dtype` (fp32 or bf16).
 
     Threads: as many as torch uses. `constants` tells graphs of one component apart that have different numbers worked
-    in. Raises MissingExtraError where OpenVINO is not installed.
+    in. `any_size`: of low bands, compiled once for all batches, heights and widths; the first call with a shape then
+    takes a twentieth longer. Raises MissingExtraError where OpenVINO is not installed.
     """
 
-    def __init__(self, part: Any, graph: Graph, dtype: torch.dtype, *, constants: str = "") -> None:
+    def __init__(
+        self, part: Any, graph: Graph, dtype: torch.dtype, *, constants: str = "", any_size: bool = False
+    ) -> None:
         need_openvino()
         self.part, self.graph, self.dtype, self.constants = part, graph, dtype, constants
+        self.any_size = any_size
         self.requests: dict[tuple[torch.Size, ...], Any] = {}
         self.mapped: list[Any] = []
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """fp32 tensors -> one fp32 tensor of its own memory."""
         arrays = [t.detach().float().contiguous().numpy() for t in tensors]
-        shapes = tuple(t.shape for t in tensors)
+        shapes = () if self.any_size else tuple(t.shape for t in tensors)
         if shapes not in self.requests:
             self.requests[shapes] = self._compiled([torch.from_numpy(a) for a in arrays]).create_infer_request()
         results = self.requests[shapes].infer(arrays, share_inputs=True, share_outputs=True)
@@ -80,7 +84,7 @@ class Network:
             except (RuntimeError, ValueError, OSError):  # of another build, or damaged: compiled again below
                 with suppress(OSError):
                     file.unlink()
-        compiled = core.compile_model(traced(self.graph, tensors), "CPU", settings)
+        compiled = core.compile_model(traced(self.graph, tensors, any_size=self.any_size), "CPU", settings)
         _keep(file, compiled.export_model().getvalue())
         return compiled
 
@@ -96,7 +100,7 @@ class Network:
             "config": component_config(self.part),
             "weights": weights_sha256(self.part) or _state_hash(self.part),
             "constants": self.constants,
-            "shapes": [list(t.shape) for t in tensors],
+            "shapes": "any" if self.any_size else [list(t.shape) for t in tensors],
             "settings": self._settings,
             "versions": [version("openvino"), torch.__version__, version("nsbgan-infer")],
             "cpu": _cpu(),
@@ -141,12 +145,13 @@ def _(part: BigGANDeep, graph: Graph, dtype: torch.dtype) -> Network | BigGANNet
     return BigGANNetworks(part, dtype)
 
 
-def traced(graph: Graph, tensors: list[Tensor]) -> Any:
-    """An OpenVINO model of a graph with the static shapes of `tensors`.
+def traced(graph: Graph, tensors: list[Tensor], *, any_size: bool = False) -> Any:
+    """An OpenVINO model of a graph with the static shapes of `tensors`, or with channels alone fixed.
 
     From a trace, not from torch.export: that takes bilinear enlargement apart into gathers.
     """
-    return to_model(graph.module, tensors, [list(t.shape) for t in tensors])
+    shapes = [[-1, t.shape[1], -1, -1] if any_size else list(t.shape) for t in tensors]
+    return to_model(graph.module, tensors, shapes)
 
 
 def to_model(module: nn.Module, tensors: Sequence[Tensor], shapes: Sequence[list[int]]) -> Any:

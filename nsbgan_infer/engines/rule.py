@@ -4,8 +4,8 @@
     openvino   = start + (load each network that is kept, compile each other one) + images * work * fast
 
 Compiling runs a network once in plain torch, to trace it. The constants were measured (docs/numbers.md);
-`nsbgan bench` times each engine's networks, and `nsbgan bench --processes` whole runs: they show whether the rule is
-right.
+`nsbgan bench` times each engine's networks, and `nsbgan bench --table processes` whole runs: they show whether the rule
+is right.
 """
 
 from __future__ import annotations

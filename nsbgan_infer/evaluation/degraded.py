@@ -20,8 +20,10 @@ from nsbgan_infer.datasets import ImageSource, to_tensor
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.degradations.world import degradation, degrade
+from nsbgan_infer.engines.classifiers import in_bulk
+from nsbgan_infer.engines.graph import place_of
 from nsbgan_infer.errors import ImageFileError
-from nsbgan_infer.evaluation.reconstruction import SMALLEST, place_of, quantise, y_scores
+from nsbgan_infer.evaluation.reconstruction import SMALLEST, Originals, quantise
 
 
 @dataclass(frozen=True)
@@ -73,19 +75,16 @@ def evaluate_degraded(
     MissingExtraError without EfficientNet-Lite2.
     """
     degradation(way)
-    classifier = classifier or load_lite2()
+    classifier = classifier or in_bulk(load_lite2())
     sums = torch.zeros(len(decoders), 7, dtype=torch.float64)
     for index in range(len(source)):
         name, whole = source.names[index], to_tensor(source.image(index))
-        made: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # scale -> picture, its degraded one, its features
-        for row, decoder in zip(sums, decoders, strict=True):
-            scale = decoder.info.scale
-            if scale not in made:
-                picture = _cropped(whole, scale, name)
-                low = degraded_picture(picture, name, way=way, seed=seed, scale=scale)
-                made[scale] = picture[None], low[None], classifier(picture[None]).features
-            picture, low, features = made[scale]
-            row += _measure(_enlarge(decoder, low), picture, features, classifier)
+        for scale in sorted({d.info.scale for d in decoders}):
+            rows = [row for row, d in enumerate(decoders) if d.info.scale == scale]
+            picture = _cropped(whole, scale, name)
+            low = degraded_picture(picture, name, way=way, seed=seed, scale=scale)
+            decoded = [_enlarge(decoders[row], low[None]) for row in rows]
+            sums[rows] += _measure(picture[None], decoded, classifier)
         if progress:
             progress(1)
     return [_report((row / len(source)).tolist(), len(source), way, seed) for row in sums]
@@ -104,16 +103,20 @@ def _cropped(picture: Tensor, scale: int, name: str) -> Tensor:
 
 def _enlarge(decoder: Decoder, low: Tensor) -> Tensor:
     """(1, 3, h, w) -> (1, 3, scale h, scale w) over what came in, as a PNG would hold it, on the CPU."""
-    device, dtype = place_of(decoder)
-    return quantise(decode_over(decoder, low.to(device, dtype), "centre").to(low))
+    return quantise(decode_over(decoder, low.to(*place_of(decoder)), "centre").to(low))
 
 
-def _measure(decoded: Tensor, picture: Tensor, features: Tensor, classifier: Classifier) -> Tensor:
-    """PSNR, SSIM, feature distance, differences of mean R, G and B, and their mean absolute value: (7,) float64."""
-    psnr, ssim = y_scores(decoded, picture)
-    distance = torch.linalg.vector_norm(classifier(decoded).features.double() - features.double())
-    colour = (decoded.double() - picture.double()).mean((0, 2, 3)) * 255
-    return torch.cat((torch.stack((psnr[0], ssim[0], distance.cpu())), colour, colour.abs().mean()[None]))
+def _measure(picture: Tensor, decoded: Sequence[Tensor], classifier: Classifier) -> Tensor:
+    """PSNR, SSIM, feature distance, differences of mean R, G and B, and their mean absolute value: (n, 7) float64.
+
+    All that was made of a picture is judged with it, in one batch.
+    """
+    made, originals = torch.cat(list(decoded)), Originals(picture)
+    features = classifier(torch.cat([picture, made])).features.double().cpu()
+    distances = torch.linalg.vector_norm(features[1:] - features[:1], dim=1)
+    scores = [torch.cat(originals.y_scores(one)) for one in decoded]
+    colour = (made.double() - picture.double()).mean((2, 3)) * 255
+    return torch.cat((torch.stack(scores), distances[:, None], colour, colour.abs().mean(1, keepdim=True)), 1)
 
 
 def _report(means: list[float], n: int, way: str, seed: int) -> DegradedReport:

@@ -19,8 +19,9 @@ from nsbgan_infer.datasets import ImageSource, open_source, to_tensor
 from nsbgan_infer.decoders.anchor import decode_over
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.decoders.interpolate import make_bicubic
+from nsbgan_infer.engines.graph import place_of
 from nsbgan_infer.errors import UsageError
-from nsbgan_infer.evaluation.reconstruction import DecoderReport, place_of, quantise, y_scores
+from nsbgan_infer.evaluation.reconstruction import DecoderReport, Originals, quantise
 from nsbgan_infer.storage.image_files import open_header
 
 SMALLEST = 8  # of a small picture: the least that decoders promise
@@ -79,9 +80,10 @@ def evaluate_pairs(
         low, high = (to_tensor(s.image(i))[None] for s in (pairs.small, pairs.large))
         high = high[..., : low.shape[-2] * pairs.scale, : low.shape[-1] * pairs.scale]
         grey = _mode(pairs.large, i)[0] in ("L", "1", "I;16")
-        base = _scores(plain, low, high, pairs.scale, grey)[0] if plain else float("nan")
+        originals = Originals(high, border=pairs.scale, grey=grey)
+        base = float(originals.y_psnr(_enlarged(plain, low, grey))) if plain else float("nan")
         for row, decoder in enumerate(decoders):
-            sums[row] += torch.tensor([*_scores(decoder, low, high, pairs.scale, grey), base], dtype=torch.float64)
+            sums[row] += torch.tensor([*_scores(_enlarged(decoder, low, grey), originals), base], dtype=torch.float64)
         if progress:
             progress(1)
     n = len(pairs)
@@ -91,13 +93,15 @@ def evaluate_pairs(
     ]
 
 
-def _scores(decoder: Decoder, low: Tensor, high: Tensor, scale: int, grey: bool) -> tuple[float, float, float]:
-    device, dtype = place_of(decoder)
-    decoded = quantise(decode_over(decoder, low.to(device, dtype), "centre").to(high))
-    if grey:  # what an upscaler of grey pictures would return
-        decoded = decoded.mean(1, keepdim=True).expand_as(decoded)
-    psnr_y, similarity = y_scores(decoded, high, border=scale, grey=grey)
-    return float(psnr_y), float(similarity), float((decoded.double() - high.double()).square().mean())
+def _enlarged(decoder: Decoder, low: Tensor, grey: bool) -> Tensor:
+    """(1, 3, h, w) -> 8 bit over what came in; of grey pictures what an upscaler of grey ones would return."""
+    decoded = quantise(decode_over(decoder, low.to(*place_of(decoder)), "centre").to(low))
+    return decoded.mean(1, keepdim=True).expand_as(decoded) if grey else decoded
+
+
+def _scores(decoded: Tensor, originals: Originals) -> tuple[float, float, float]:
+    psnr_y, similarity = originals.y_scores(decoded)
+    return float(psnr_y), float(similarity), float((decoded.double() - originals.pictures.double()).square().mean())
 
 
 def _within(source: ImageSource, folder: str) -> ImageSource:

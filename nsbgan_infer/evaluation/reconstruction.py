@@ -9,12 +9,13 @@ papers do; MSE on RGB in [0, 1], whole picture (paper table 3). Figures are mean
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nsbgan_infer.classifiers.base import Classifier
 from nsbgan_infer.classifiers.efficientnet_lite import load_lite0, load_lite2
@@ -24,6 +25,7 @@ from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
 from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.encoders.reduce import Reducer, make_reducer
 from nsbgan_infer.engines.classifiers import in_bulk
+from nsbgan_infer.engines.graph import place_of
 from nsbgan_infer.errors import ImageFileError, UsageError
 from nsbgan_infer.evaluation.frechet import Moments, frechet_distance
 from nsbgan_infer.reductions import reduction
@@ -31,6 +33,7 @@ from nsbgan_infer.reductions import reduction
 BORDER = 4
 SMALLEST = 32  # a low band of 8 x 8, the least that decoders promise
 FD_LEAST = 2048  # pictures below which a Frechet distance says more about their number than about their quality
+WAITING = 32  # pictures that are held in memory for others of their size
 BEST_PSNR = 100.0  # stands for "no difference at all", so that a mean stays finite
 
 
@@ -69,24 +72,42 @@ def ssim(a: Tensor, b: Tensor, *, peak: float = 255.0) -> Tensor:
 
     Wang et al. 2004: Gaussian window 11 x 11 with sigma 1.5, K = (0.01, 0.03), windows inside the picture only.
     """
-    a, b = a.double(), b.double()
-    mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
-    covariance = blur(a * b) - mean_a * mean_b
-    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    structure = (2 * covariance + c2) / (var_a + var_b + c2)
-    return (luminance * structure).mean((1, 2, 3))
+    return Windows(b.double(), peak).similarity(a.double())
+
+
+class Windows:
+    """The means and variances of a picture's windows (B, C, H, W), found once for all that is compared with it."""
+
+    def __init__(self, picture: Tensor, peak: float) -> None:
+        self.picture, self.peak = picture, peak
+        self.mean = blur(picture)
+        self.variance = blur(picture * picture) - self.mean**2
+
+    def similarity(self, other: Tensor) -> Tensor:
+        """SSIM of `other` (B, C, H, W) float64 -> (B,)."""
+        mean = blur(other)
+        variance = blur(other * other) - mean**2
+        covariance = blur(other * self.picture) - mean * self.mean
+        c1, c2 = (0.01 * self.peak) ** 2, (0.03 * self.peak) ** 2
+        luminance = (2 * mean * self.mean + c1) / (mean**2 + self.mean**2 + c1)
+        structure = (2 * covariance + c2) / (variance + self.variance + c2)
+        return (luminance * structure).mean((1, 2, 3))
 
 
 def blur(x: Tensor) -> Tensor:
-    """SSIM's window: (B, C, H, W) -> (B, C, H-10, W-10), 11 taps of a Gaussian with sigma 1.5, sum 1."""
-    offset = torch.arange(-5, 6, dtype=x.dtype, device=x.device)
-    taps = torch.exp(-0.5 * (offset / 1.5) ** 2)
-    taps = taps / taps.sum()
-    b, c, h, w = x.shape
-    x = F.conv2d(x.reshape(b * c, 1, h, w), taps.view(1, 1, 1, 11))
-    return F.conv2d(x, taps.view(1, 1, 11, 1)).reshape(b, c, h - 10, w - 10)
+    """SSIM's window: (B, C, H, W) -> (B, C, H-10, W-10), 11 taps of a Gaussian with sigma 1.5, sum 1.
+
+    By sums of moved pictures: torch's convolution in float64 takes three times as long on a CPU.
+    """
+    weights = [math.exp(-0.5 * (k / 1.5) ** 2) for k in range(-5, 6)]
+    taps = [w / sum(weights) for w in weights]
+    for dim in (-1, -2):
+        length = x.shape[dim] - 10
+        total = x.narrow(dim, 0, length) * taps[0]
+        for k in range(1, 11):
+            total = total.add_(x.narrow(dim, k, length), alpha=taps[k])
+        x = total
+    return x
 
 
 def quantise(picture: Tensor) -> Tensor:
@@ -99,9 +120,33 @@ def y_scores(output: Tensor, target: Tensor, *, border: int = BORDER, grey: bool
 
     `grey`: all three colours are the same, and are taken as they are, in [0, 255], for luma.
     """
-    inside = slice(border, -border)
-    a, b = ((p[:, :1].double() * 255 if grey else luma(p))[..., inside, inside] for p in (output, target))
-    return psnr(a, b), ssim(a, b)
+    return Originals(target, border=border, grey=grey).y_scores(output)
+
+
+class Originals:
+    """8-bit RGB pictures (B, 3, H, W) in [0, 1] that others are compared with; what that needs is found once."""
+
+    def __init__(self, pictures: Tensor, *, border: int = BORDER, grey: bool = False) -> None:
+        self.pictures, self.border, self.grey = pictures, border, grey
+        self.luma = self._luma(pictures)
+
+    def y_scores(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """As the function of that name."""
+        found = self._luma(output)
+        return psnr(found, self.luma), self.windows.similarity(found)
+
+    def y_psnr(self, output: Tensor) -> Tensor:
+        """Y-PSNR alone (B,)."""
+        return psnr(self._luma(output), self.luma)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Those of SSIM."""
+        return Windows(self.luma, 255.0)
+
+    def _luma(self, pictures: Tensor) -> Tensor:
+        inside = slice(self.border, -self.border)
+        return (pictures[:, :1].double() * 255 if self.grey else luma(pictures))[..., inside, inside]
 
 
 def own_reducer(decoder: Decoder) -> Reducer:
@@ -126,9 +171,11 @@ def reconstruct(decoder: Decoder, pictures: Tensor) -> tuple[Tensor, Tensor]:
     Raises UsageError for a decoder that is not x4, NonFiniteError when it emits NaN or infinity.
     """
     low = own_reducer(decoder)(pictures)
-    device, dtype = place_of(decoder)
-    decoded = decode(decoder, low.to(device, dtype)).to(low)
-    return quantise(decoded), quantise(baseline(low, decoder.info.reads))
+    return _decoded(decoder, low), quantise(baseline(low, decoder.info.reads))
+
+
+def _decoded(decoder: Decoder, low: Tensor) -> Tensor:
+    return quantise(decode(decoder, low.to(*place_of(decoder))).to(low))
 
 
 def evaluate_decoder(
@@ -140,7 +187,7 @@ def evaluate_decoder(
 ) -> DecoderReport:
     """Measure `decoder` on all pictures of `source`, which may have different sizes, each side at least 32.
 
-    `batch` neighbours of one size are decoded together; `progress` receives the number of pictures of each batch.
+    `batch` pictures of one size are decoded together; `progress` receives the number of pictures of each batch.
     Raises UsageError for a decoder that is not x4, ImageFileError for a picture that cannot be read or is too small.
     """
     return evaluate_decoders([decoder], source, batch=batch, progress=progress)[0]
@@ -160,44 +207,52 @@ def evaluate_decoders(
     real = {name: Moments(judge.info.features) for name, judge in judges.items()}
     meters = [_Meter(decoder, judges) for decoder in decoders]
     for target in _batches(source, batch):
-        for name, judge in judges.items():
-            real[name].update(judge(target).features)
-        for meter in meters:
-            meter.update(target)
+        made = [meter.update(*given) for meter, given in zip(meters, _given(decoders, target), strict=True)]
+        for name, judge in judges.items():  # what was made of a picture is judged beside it: one size, one batch
+            features = torch.split(judge(torch.cat([target, *made])).features, len(target))
+            for moments, found in zip([real[name], *(m.moments[name] for m in meters)], features, strict=True):
+                moments.update(found)
         if progress:
             progress(len(target))
     return [meter.report(real) for meter in meters]
 
 
+@torch.inference_mode()
+def _given(decoders: Sequence[Decoder], target: Tensor) -> Iterator[tuple[Originals, Tensor, Tensor]]:
+    """For each decoder the originals, their reduction that it reads, and the Y-PSNR of the baseline; what decoders
+    share is made once."""
+    originals, made = Originals(target), dict[str, tuple[Tensor, Tensor]]()
+    for decoder in decoders:
+        reads = decoder.info.reads
+        if reads not in made:
+            low = own_reducer(decoder)(target)
+            made[reads] = low, originals.y_psnr(quantise(baseline(low, reads)))
+        yield originals, *made[reads]
+
+
 class _Meter:
-    """What is summed up for one decoder."""
+    """What is noted of one decoder: four figures of each picture, and sums of features."""
 
     def __init__(self, decoder: Decoder, judges: Mapping[str, Classifier]) -> None:
-        self.decoder, self.judges = decoder, judges
-        self.sums, self.n = torch.zeros(4, dtype=torch.float64), 0
+        self.decoder = decoder
+        self.figures: list[list[float]] = []
         self.moments = {name: Moments(judge.info.features) for name, judge in judges.items()}
 
-    def update(self, target: Tensor) -> None:
-        decoded, plain = reconstruct(self.decoder, target)
-        psnr_y, similarity = y_scores(decoded, target)
-        mse = (decoded.double() - target.double()).square().mean((1, 2, 3))
-        base, _ = y_scores(plain, target)
-        self.sums += torch.stack((psnr_y, similarity, mse, base)).sum(1)
-        self.n += len(target)
-        for name, judge in self.judges.items():
-            self.moments[name].update(judge(decoded).features)
+    @torch.inference_mode()
+    def update(self, originals: Originals, low: Tensor, base: Tensor) -> Tensor:
+        """Decode `low`; the decoded pictures, 8 bit."""
+        decoded = _decoded(self.decoder, low)
+        mse = (decoded.double() - originals.pictures.double()).square().mean((1, 2, 3))
+        self.figures += torch.stack((*originals.y_scores(decoded), mse, base), 1).tolist()
+        return decoded
 
     def report(self, real: Mapping[str, Moments]) -> DecoderReport:
-        psnr_y, similarity, mse, base = (self.sums / self.n).tolist()
+        """Means by exact sums, so that the order of the pictures does not matter."""
+        n = len(self.figures)
+        psnr_y, similarity, mse, base = (math.fsum(column) / n for column in zip(*self.figures, strict=True))
         distance = {name: frechet_distance(real[name], found) for name, found in self.moments.items()}
         reads = self.decoder.info.reads
-        return DecoderReport(psnr_y, similarity, mse, distance.get("lite0"), distance.get("lite2"), self.n, base, reads)
-
-
-def place_of(decoder: Decoder) -> tuple[torch.device, torch.dtype]:
-    """Where a decoder's weights lie and what they are; the CPU and fp32 for one without weights."""
-    weights = next(decoder.parameters(), None) if isinstance(decoder, nn.Module) else None
-    return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
+        return DecoderReport(psnr_y, similarity, mse, distance.get("lite0"), distance.get("lite2"), n, base, reads)
 
 
 def _judges(decoders: Sequence[Decoder]) -> dict[str, Classifier]:
@@ -208,8 +263,11 @@ def _judges(decoders: Sequence[Decoder]) -> dict[str, Classifier]:
 
 
 def _batches(source: ImageSource, batch: int) -> Iterator[Tensor]:
-    """Neighbours of one size together, at most `batch`: (B, 3, H, W), cropped to multiples of 4 at the bottom right."""
-    waiting: list[Tensor] = []
+    """Pictures of one size together, at most `batch`: (B, 3, H, W), cropped to multiples of 4 at the bottom right.
+
+    At most `WAITING` wait for others of their size; then those of which most wait go on.
+    """
+    waiting: dict[tuple[int, ...], list[Tensor]] = {}
     for i in range(len(source)):
         picture = to_tensor(source.image(i))
         height, width = picture.shape[-2] // 4 * 4, picture.shape[-1] // 4 * 4
@@ -218,9 +276,11 @@ def _batches(source: ImageSource, batch: int) -> Iterator[Tensor]:
                 f"{source.names[i]} is {picture.shape[-1]} x {picture.shape[-2]}: decoders are measured on pictures of "
                 f"at least {SMALLEST} pixels a side."
             )
-        picture = picture[:, :height, :width]
-        if waiting and (len(waiting) == batch or waiting[0].shape != picture.shape):
-            yield torch.stack(waiting)
-            waiting = []
-        waiting.append(picture)
-    yield torch.stack(waiting)
+        alike = waiting.setdefault((height, width), [])
+        alike.append(picture[:, :height, :width])
+        full = len(alike) == batch
+        if full or sum(map(len, waiting.values())) >= max(batch, WAITING):
+            size = (height, width) if full else max(waiting, key=lambda s: len(waiting[s]))
+            yield torch.stack(waiting.pop(size))
+    for alike in waiting.values():
+        yield torch.stack(alike)

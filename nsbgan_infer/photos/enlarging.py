@@ -23,7 +23,7 @@ from torch import Tensor
 from nsbgan_infer.decoders.anchor import RIM, decode_over, moves
 from nsbgan_infer.decoders.base import Decoder, DecoderInfo
 from nsbgan_infer.decoders.tiling import SMALLEST
-from nsbgan_infer.engines.graph import Engined
+from nsbgan_infer.engines.graph import Engined, place_of
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.photos.alpha import spread_colours
 from nsbgan_infer.photos.reading import Photo, open_photo
@@ -165,10 +165,7 @@ def _decode_cover(decoder: Decoder, alpha: Tensor) -> Tensor:
 
 def _decode(decoder: Decoder, low_band: Tensor, anchor: Anchor = "centre") -> Tensor:
     """A window through the decoder; the result lies over it, a photo unless another `anchor` is named."""
-    if isinstance(decoder, torch.nn.Module):
-        weights = next(decoder.parameters(), low_band)
-        low_band = low_band.to(weights.device, weights.dtype)
-    return decode_over(decoder, low_band, anchor).float().cpu()
+    return decode_over(decoder, low_band.to(*place_of(decoder)), anchor).float().cpu()
 
 
 def _cut(picture: Tensor, row: Window, column: Window, shape: tuple[int, int]) -> Tensor:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from tiny import TinyClassifier
+from tiny import TinyClassifier, tiny_decoder
 from torch import Tensor
 
 from nsbgan_infer.datasets import ImageSource, open_source
+from nsbgan_infer.decoders import tiling
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.decoders.interpolate import make_bicubic, make_iwt
+from nsbgan_infer.engines.graph import Engined
 from nsbgan_infer.errors import ImageFileError, NonFiniteError, UsageError
 from nsbgan_infer.evaluation import reconstruction
+from nsbgan_infer.evaluation.engine import place_decoder
 from nsbgan_infer.evaluation.reconstruction import evaluate_decoder, luma, psnr, reconstruct, ssim, y_scores
 
 
@@ -101,6 +105,42 @@ def test_mixed_sizes_in_any_batching_give_the_same_report(tmp_path: Path) -> Non
         (1, 3, 8, 10), (1, 3, 8, 10), (1, 3, 10, 11), (1, 3, 16, 8), (1, 3, 16, 8), (1, 3, 16, 8),
     ]  # fmt: skip
     assert [s[0] for s in decoder.seen[6:]] == [2, 1, 3]
+
+
+def test_the_order_of_the_pictures_does_not_matter(tmp_path: Path) -> None:
+    """With sizes that alternate, and with fewer places to wait in than there are sizes."""
+    sizes = [(32, 40), (64, 32), (40, 40), (32, 40), (64, 32), (48, 32), (32, 40)]
+    source = source_of(tmp_path, [picture(h, w, i) for i, (h, w) in enumerate(sizes)])
+    decoder = Spy(make_iwt().info, gain=0.9)
+    whole = evaluate_decoder(decoder, source)
+    assert [shape[0] for shape in decoder.seen] == [3, 2, 1, 1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconstruction, "WAITING", 2)
+        for order in ([6, 5, 4, 3, 2, 1, 0], [2, 0, 5, 3, 1, 6, 4]):
+            other = evaluate_decoder(decoder, source.take(order), batch=2)
+            figures = [(r.psnr_y, r.ssim, r.mse, r.baseline_psnr_y, r.n) for r in (other, whole)]
+            assert figures[0] == pytest.approx(figures[1], rel=1e-6)
+    assert sum(shape[0] for shape in decoder.seen) == 3 * len(sizes)
+
+
+@pytest.mark.usefixtures("kept_networks")
+def test_one_network_for_all_sizes_gives_the_figures_of_plain_torch(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    sizes = [(32, 40), (41, 47), (64, 32), (96, 120), (64, 32)]
+    source = source_of(tmp_path, [picture(h, w, i) for i, (h, w) in enumerate(sizes)])
+    cpu = torch.device("cpu")
+    plain = evaluate_decoder(tiny_decoder(), source)
+    compiled: Any = place_decoder(tiny_decoder(), "openvino", cpu, torch.float32, 0)
+    assert evaluate_decoder(compiled, source).psnr_y == pytest.approx(plain.psnr_y, abs=0.01)
+    assert isinstance(compiled, Engined) and len(compiled.run.requests) == 1  # type: ignore[attr-defined]
+    assert plain.psnr_y != pytest.approx(plain.baseline_psnr_y, abs=0.01)
+
+
+def test_tiles_give_the_figures_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_of(tmp_path, [picture(h, w, i) for i, (h, w) in enumerate([(256, 160), (200, 320)])])
+    whole = evaluate_decoder(tiny_decoder(), source)
+    monkeypatch.setattr(reconstruction, "decode", lambda d, low: tiling.decode(d, low, tile=24))
+    assert evaluate_decoder(tiny_decoder(), source).psnr_y == pytest.approx(whole.psnr_y, abs=0.01)
 
 
 def test_mse_is_taken_on_rgb_in_unit_range(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_photos_are_enlarged_as_on_the_cpu(precision: torch.dtype, device: torch
     assert off.max() <= (1 if precision == torch.float32 else 8) and off.mean() < 1
 
 
+def test_photos_are_enlarged_by_a_compiled_decoder(cuda: torch.device, photos: Path) -> None:
+    wanted = np.asarray(enlarge(photos / "0.png", photo_decoder(), tile=48).image).astype(int)
+    decoder = place_part(photo_decoder(), "compile", cuda, torch.float32)
+    found = np.asarray(enlarge(photos / "0.png", decoder, tile=48).image).astype(int)
+    off = abs(found - wanted)[: -16 * 4, : -16 * 4]  # a window of another size sees another border there
+    assert off.max() <= 1
+
+
 def test_figures_of_an_evaluation_are_the_cpus(device: torch.device, photos: Path) -> None:
     source = open_source(photos)
     wanted, found = (evaluate_decoder(d, source) for d in (photo_decoder(), photo_decoder().to(device)))
