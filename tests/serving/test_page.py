@@ -96,7 +96,7 @@ def visit(browser: Any, address: str) -> Iterator[Visit]:
 def generate(page: Any, names: str, *, count: int = 2) -> None:
     open_more(page)
     page.fill(CLASS, names)
-    page.fill("#count input", str(count))
+    fill_for_good(page, "#count input", count)
     page.click("#generate")
 
 
@@ -125,12 +125,22 @@ def open_invert(page: Any, file: Path, steps: int) -> None:
 
 
 def fill_slider(page: Any, where: str, value: float) -> None:
-    page.fill(f"{where} input[type=number]", str(value))
-    page.keyboard.press("Tab")
+    fill_for_good(page, f"{where} input[type=number]", value)
     page.wait_for_function(
         "([where, value]) => document.querySelector(`${where} input[type=range]`).value === value",
         arg=[where, str(value)],
     )
+
+
+def fill_for_good(page: Any, where: str, value: float) -> None:
+    """Fill a field that may just have been unfolded: gradio may then write its first value over what was typed."""
+    for _ in range(40):
+        page.fill(where, str(value))
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(500)
+        if page.input_value(where) == str(value):
+            return
+    raise AssertionError(f"{where} holds {page.input_value(where)!r}, whatever is typed")
 
 
 def says(page: Any, where: str, text: str) -> None:
@@ -431,9 +441,7 @@ def test_a_walk_becomes_an_animation_with_its_recipe(visit: Visit) -> None:
     page.locator("#to-tiles .tile", has_text="cheeseburger").click()
     page.wait_for_function("document.querySelectorAll('#problem-to .problem').length === 0")
     page.get_by_text("More", exact=True).last.click()
-    page.fill("#frames input[type=number]", "4")
-    page.keyboard.press("Tab")
-    page.wait_for_function("document.querySelector('#frames input[type=range]').value === '4'")
+    fill_slider(page, "#frames", 4)
     page.click("#walk")
     page.wait_for_selector("#film img")
     says(page, "#walked", "4 frames")

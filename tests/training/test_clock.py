@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 
@@ -53,9 +52,9 @@ def test_ctrl_c_is_noted_once_and_ends_at_once_the_second_time() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of the suite may have another
     try:
         with pytest.raises(KeyboardInterrupt), stop_between_steps() as stop:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             assert stop.asked
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,7 +85,7 @@ def test_ctrl_c_keeps_the_step_and_says_where(tmp_path: Path, capsys: pytest.Cap
     class Pressed(Walk):
         def step(self, step: int) -> Mapping[str, Tensor | float]:
             if step == 8:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             return super().step(step)
 
     whole = run(Walk(5), loop(tmp_path / "whole"))
