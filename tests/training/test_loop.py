@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,19 +83,35 @@ def test_killed_and_resumed_is_the_same_curve(tmp_path: Path, die_at: int) -> No
     assert [line["step"] for line in whole] == list(range(2, 21, 2))
 
 
-def test_ctrl_c_keeps_the_step_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Pressed(Walk):
-        def step(self, step: int) -> Mapping[str, Tensor | float]:
-            if step == 8:
-                signal.raise_signal(signal.SIGINT)
-            return super().step(step)
+class Pressed(Walk):
+    """Ctrl-C comes in the middle of step 8."""
 
+    def step(self, step: int) -> Mapping[str, Tensor | float]:
+        if step == 8:
+            signal.raise_signal(signal.SIGINT)
+        return super().step(step)
+
+
+PRESS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_loop as t
+task = t.Pressed(5)
+try:
+    t.run(task, t.loop(Path(sys.argv[2]), quiet=False))
+except KeyboardInterrupt:
+    print(task.saved)
+"""
+
+
+def test_ctrl_c_keeps_the_step_and_says_where(tmp_path: Path) -> None:
     whole = run(Walk(5), loop(tmp_path / "whole"))
-    task = Pressed(5)
-    with pytest.raises(KeyboardInterrupt):
-        run(task, loop(tmp_path / "cut", quiet=False))
-    assert task.saved == [(6, False), (9, False)]
-    assert f"Stopped after step 9 of 20; all of it is in {tmp_path / 'cut'}." in capsys.readouterr().err
+    ended = subprocess.run(  # a process of its own: signals belong to a process, and this one runs other tests
+        [sys.executable, "-c", PRESS, str(Path(__file__).parent), str(tmp_path / "cut")], capture_output=True, text=True
+    )
+    assert ended.stdout.strip() == "[(6, False), (9, False)]", ended.stderr
+    assert f"Stopped after step 9 of 20; all of it is in {tmp_path / 'cut'}." in ended.stderr
     lines = run(Walk(5), loop(tmp_path / "cut"))
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 9, *range(10, 21, 2)]
     assert lines[-1] == whole[-1]
