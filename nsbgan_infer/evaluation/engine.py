@@ -9,6 +9,7 @@ import torch
 from nsbgan_infer.datasets import ImageSource
 from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.engines import place_for_any_size, place_part
+from nsbgan_infer.errors import NsbError
 from nsbgan_infer.storage.image_files import open_header
 
 WORTH_OPENVINO = 1 << 23  # pixels: some 60 photos of 400 x 320; compiling takes 2 to 3 s, and saves a tenth with AVX2
@@ -37,6 +38,6 @@ def estimate_pixels(source: ImageSource) -> int:
         try:
             with open_header(few.read(i), few.names[i]) as image:
                 found += image.width * image.height
-        except Exception:  # the evaluation says what is wrong with it
+        except NsbError:  # the evaluation says what is wrong with it
             continue
     return found * len(source) // len(few)
