@@ -1,4 +1,4 @@
-"""`nsbgan models`: samplers, decoders and presets, where each comes from, its size and licence, and what is here."""
+"""`nsbgan models`: parts and presets, where each comes from, its size and licence, and what is here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, size_text, table
 from nsbgan_infer.presets import PRESETS, Preset
+from nsbgan_infer.reductions import REDUCTIONS
 from nsbgan_infer.registry import Entry, Kind, discover_plugins, entries
 from nsbgan_infer.storage.shipped import manifest, weights_dir
 
@@ -26,7 +27,7 @@ WHERE = {
 @click.option("--remote", metavar="OWNER/NAME", help="What a Hub repository holds (OWNER/NAME@REVISION for another).")
 @console_options
 def command(remote: str | None, console: Console) -> None:
-    """List samplers, decoders and presets: source, size, licence, and whether the weights are here.
+    """List parts and presets: source, size, licence, and whether the weights are here.
 
     Nothing is fetched or imported for it; `nsbgan plugins check` tries a plug-in. With --remote the Hub is asked
     instead, for names, sizes and the headers of the weights.
@@ -36,6 +37,7 @@ def command(remote: str | None, console: Console) -> None:
         return
     kinds: tuple[Kind, ...] = ("sampler", "decoder", "inverter", "classifier")
     parts = {f"{kind}s": [_part(e) for e in entries(kind).values()] for kind in kinds}
+    parts["encoders"] = [_part(e) for e in _encoders()]
     presets = [_preset(p) for p in PRESETS.values()]
     broken = [
         {"name": p.name, "kind": p.kind, "package": p.distribution, "error": p.error}
@@ -43,7 +45,8 @@ def command(remote: str | None, console: Console) -> None:
         if p.error
     ]
     value = {**parts, "presets": presets, "broken_plugins": broken, "defaults": manifest().get("defaults", {})}
-    blocks = [_block(kind.capitalize(), [_row(p) for p in rows]) for kind, rows in parts.items()]
+    order = ("samplers", "encoders", "decoders", "inverters", "classifiers")
+    blocks = [_block(kind.capitalize(), [_row(p) for p in parts[kind]]) for kind in order]
     blocks.append(_block("Presets", [(p["name"], p["summary"], p["paper"]) for p in presets]))
     if broken:
         blocks.append(_block("Plug-ins that are not used", [(b["name"], b["package"], b["error"]) for b in broken]))
@@ -85,8 +88,17 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)[:120]
 
 
+def _encoders() -> list[Entry]:
+    """One row for each reduction that ours make, then plug-ins."""
+    ours = [
+        Entry(r.name, "encoder", f"basis {r.basis}, filter {r.filter}, {r.anchor} anchored", "none", licence="none")
+        for r in REDUCTIONS.values()
+    ]
+    return [*ours, *entries("encoder").values()]
+
+
 def _part(entry: Entry) -> dict[str, Any]:
-    """One sampler, decoder or classifier. `here`: it can be used now without the network (None: unknown)."""
+    """One part. `here`: it can be used now without the network (None: unknown)."""
     row: dict[str, Any] = {
         "name": entry.name,
         "summary": entry.summary,

@@ -47,9 +47,13 @@ class Pace:
         if self.done == 1:
             self.since = self.now()
             return None
-        each = (self.now() - self.since) / TIMED
         left = self.steps - self.done
-        return f"About {time_text(each * left)} for {left:,} more steps ({each:.2g} s each). Ctrl-C keeps what is done."
+        return length_text((self.now() - self.since) / TIMED, left, f"{left:,} more steps")
+
+
+def length_text(each: float, steps: int, what: str) -> str:
+    """How long `steps` of `each` seconds take, as a sentence."""
+    return f"About {time_text(each * steps)} for {what} ({each:.2g} s each). Ctrl-C keeps what is done."
 
 
 def time_text(seconds: float) -> str:

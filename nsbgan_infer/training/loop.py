@@ -7,6 +7,7 @@ that is killed at any moment and started again goes through the same numbers.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import sys
@@ -25,9 +26,11 @@ from nsbgan_infer.devices import computes_bf16, pick_device
 from nsbgan_infer.errors import NonFiniteError, UsageError, missing_extra
 from nsbgan_infer.storage.components import Component, load_component
 from nsbgan_infer.storage.files import write_json
-from nsbgan_infer.training.clock import Pace, SaveClock, stop_between_steps
+from nsbgan_infer.training.clock import Pace, SaveClock, length_text, stop_between_steps
 from nsbgan_infer.training.run_folder import CHECKPOINT, check_record, cut_log, json_ready, resume, save_checkpoint
-from nsbgan_infer.training.tracked import take_state
+from nsbgan_infer.training.tracked import restore_state, take_state
+
+REHEARSE = 100  # steps ahead from which it pays to take two beforehand, only to tell how long the run will take
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,11 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
         progress(settings, start, enabled=main) as bar,
         stop_between_steps() as stop,
     ):
+        ahead = end - start
+        if rehearsed := ahead >= REHEARSE and accelerator.device.type == "cpu" and not settings.quiet:
+            bar.tell(start, length_text(rehearse(task, start), ahead, f"{ahead:,} steps"))
         meter, clock = Meter(), SaveClock(settings.save_minutes)
-        pace = Pace(end - start, lambda: _finish(accelerator.device))
+        pace = Pace(0 if rehearsed else ahead, lambda: _finish(accelerator.device))
         for step in range(start, end):
             meter.add(task.step(step))
             done = step + 1
@@ -206,6 +212,20 @@ def run_loop(task: Task, settings: LoopSettings, record: Any, accelerator: Any) 
                     raise KeyboardInterrupt
                 accelerator.wait_for_everyone()
     return max(start, end)
+
+
+def rehearse(task: Task, step: int) -> float:
+    """Seconds that a step takes. It is taken twice, the first time to warm up, and all that it changed is put back.
+
+    For networks on the CPU: on a GPU a step may be captured with the places of the state that it changes.
+    """
+    before = copy.deepcopy(take_state(task.tracked))
+    task.step(step)
+    since = time.monotonic()
+    task.step(step)
+    seconds = time.monotonic() - since
+    restore_state(task.tracked, before)
+    return seconds
 
 
 def _by_time(clock: SaveClock, accelerator: Any, logs: bool) -> bool:

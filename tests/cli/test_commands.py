@@ -18,6 +18,7 @@ from tiny import CLASSES, cache_tiny_biggan, ship_tiny_weights, tiny_decoder, ti
 from nsbgan_infer.images import read_recipe, save_image
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.presets import PRESETS
+from nsbgan_infer.reductions import REDUCTIONS
 from nsbgan_infer.registry import BUILT_IN, shipped_file
 from nsbgan_infer.storage.components import load_component, save_component
 
@@ -70,8 +71,9 @@ class TestModels:
         assert parts["iwt"] == parts["iwt"] | {"here": True, "licence": "none", "size": None}
         assert value["defaults"]["upscale"] == {"wavelet": "subband-w"}
         assert parts["efficientnet-lite0"]["licence"] == "Apache-2.0"
+        assert [e["name"] for e in value["encoders"]] == list(REDUCTIONS)
         text = run("models").stdout
-        assert all(name in text for name in [*parts, *PRESETS])
+        assert "Encoders" in text and all(name in text for name in [*parts, *PRESETS])
 
 
 class TestPlan:

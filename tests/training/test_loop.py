@@ -130,6 +130,22 @@ def test_the_length_of_the_run_is_told_in_its_first_steps(tmp_path: Path, capsys
     assert "s for 16 more steps (" in said and "Ctrl-C keeps what is done" in said
 
 
+def test_a_long_run_tells_its_length_before_its_first_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    silent = run(Walk(3), loop(tmp_path / "silent", steps=120))
+    capsys.readouterr()
+    said_at: list[str] = []
+
+    class Listening(Walk):
+        def step(self, step: int) -> Mapping[str, Tensor | float]:
+            said_at.append(capsys.readouterr().err)
+            return super().step(step)
+
+    told = run(Listening(3), loop(tmp_path / "told", steps=120, quiet=False))
+    assert told == silent  # the steps taken beforehand left no trace
+    assert "for 120 steps (" in said_at[2] and "Ctrl-C keeps what is done" in said_at[2]
+    assert len(said_at) == 122 and not any("more steps" in said for said in said_at)
+
+
 def test_stop_after_then_go_on(tmp_path: Path) -> None:
     whole = run(Walk(1), loop(tmp_path / "a"))
     first = run(Walk(1), loop(tmp_path / "b", stop_after=8))
