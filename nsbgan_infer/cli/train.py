@@ -150,8 +150,9 @@ def decoder_command(
 ) -> None:
     """Train a decoder.
 
-    NAME is one of resnet-w, resnet-p, subband-w, subband-w-fast, photo, photo-fast and rrdb (ESRGAN's generator), which
-    learn from the L1 distance; photo and photo-fast can begin with the body of subband-w or subband-w-fast (--start).
+    NAME is one of resnet-w, resnet-p, subband-w, subband-w-fast, subband-w-tiny, photo, photo-fast and rrdb (ESRGAN's
+    generator), which learn from the L1 distance; photo and photo-fast can begin with the body of subband-w or
+    subband-w-fast (--start).
 
     Or it is a decoder of the adversarial stage, which begins with --start: esrgan-w (with a trained resnet-w), esrgan-p
     (resnet-p), subband-w-sharp, photo-sharp and rrdb-sharp. photo-sharp also learns to undo blur, noise and JPEG.

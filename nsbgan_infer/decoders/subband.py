@@ -1,4 +1,4 @@
-"""Step 4, decoders `subband-w`, `subband-w-sharp`, `subband-w-fast`: low band -> details -> two inverse liftings.
+"""Step 4, decoders `subband-w`, `-sharp`, `-fast`, `-tiny`: low band -> details -> two inverse liftings.
 
 (B, 3, h, w) wavelet basis, nominally [0, 1] -> (B, 3, 4h, 4w) pixel basis, nominally [0, 1]. Not in the paper. A
 wavelet decoder need not leave the low resolution: a network predicts, per low-band pixel, the 9 details of level 2
@@ -89,6 +89,7 @@ class SubbandDecoder(LowResolutionNetwork):
     trained = (
         Trained("subband-w", {"blocks": 16, "channels": 64}, second="subband-w-sharp"),
         Trained("subband-w-fast", {"blocks": 8, "channels": 48}),
+        Trained("subband-w-tiny", {"blocks": 5, "channels": 32}),
     )
     sentence = (
         "It stays at the low band's resolution: a residual network predicts the details of two wavelet levels, "
