@@ -1,4 +1,4 @@
-"""`nsbgan bench`: our paths against the wheel's own BigGAN, as ratios measured in one run, and a device's batches."""
+"""`nsbgan bench`: our paths against the wheel's own BigGAN, as ratios measured in one run; batches; layers."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ PROCESS_TARGETS = {  # times as fast as plain torch, and seconds
 @click.option(
     "--table",
     "wanted",
-    type=click.Choice(["auto", "ratios", "batches", "processes"]),
+    type=click.Choice(["auto", "ratios", "batches", "processes", "layers"]),
     default="auto",
     help="ratios to the wheel's BigGAN; batches: pictures a second at batch 1 and the best one, and memory; processes: "
-    "whole runs of `generate` as a user waits for them, by engine, first and second, with peak memory. auto is ratios "
-    "on a CPU, batches on a GPU.",
+    "whole runs of `generate` as a user waits for them, by engine, first and second, with peak memory; layers: where "
+    "the time of each network goes, and its floor. auto is ratios on a CPU, batches on a GPU.",
 )
 @console_options
 def command(rounds: int, quick: bool, device: str, batch_size: int, wanted: str, console: Console) -> None:
-    """Time every path against the wheel's own BigGAN, or at growing batches, or as whole processes.
+    """Time every path against the wheel's own BigGAN, or at growing batches, as whole processes, or layer by layer.
 
     Samplers have random weights of the real sizes, which take the same time. All figures of one run come from one
     process, round by round; compare ratios, not milliseconds of different runs.
@@ -74,6 +74,12 @@ def command(rounds: int, quick: bool, device: str, batch_size: int, wanted: str,
 
         batches = bench_batches.measure(chosen, console.note, quick=quick)
         console.result(batches, _batches_text(batches))
+        return
+    if wanted == "layers":
+        from nsbgan_infer.diagnostics import bench_layers
+
+        layers = bench_layers.measure(chosen, console.note, rounds=3 if quick else rounds, quick=quick)
+        console.result(layers, _layers_text(layers))
         return
     from nsbgan_infer.diagnostics import bench_photos
     from nsbgan_infer.diagnostics.bench import measure
@@ -155,6 +161,43 @@ def _batches_text(found: dict[str, Any]) -> str:
             table(rows, header=("path", "dtype", "batch", "pictures/s", "share", "memory")),
         ]
     )
+
+
+SHOWN = 12  # layers of a network; --json has them all
+
+
+def _layers_text(found: dict[str, Any]) -> str:
+    host, product = found["machine"], found["matrix_product"]
+    lines = [
+        f"{host['device']}, {host['threads']} threads; {found['rounds']} rounds, batch 1, plain torch.",
+        f"Matrix product: {product['gmac_per_s']} G multiply-adds/s in {product['dtype']}; floors are by this rate.",
+    ]
+    for name, network in found["networks"].items():
+        rows = network["layers"]
+        rest = sum(r["ms"] for r in rows[SHOWN:])
+        shown = [
+            [
+                r["layer"],
+                r["kind"],
+                f"{r['ms']:.2f}",
+                f"{100 * r['ms'] / network['ms']:.0f} %",
+                f"{r['multiply_adds'] / 1e9:.2f}",
+                f"{r['gmac_per_s']:.0f}",
+            ]
+            for r in rows[:SHOWN]
+        ]
+        if rest:
+            shown.append(
+                [f"{len(rows) - SHOWN} more", "", f"{rest:.2f}", f"{100 * rest / network['ms']:.0f} %", "", ""]
+            )
+        times = network["ms"] / network["floor_ms"] if network["floor_ms"] else float("inf")
+        lines += [
+            "",
+            f"{name}: {network['ms']:.1f} ms, {times:.2f} times its floor of {network['floor_ms']:.1f} ms "
+            f"({network['multiply_adds'] / 1e9:.1f} G multiply-adds)",
+            table(shown, header=("layer", "kind", "ms", "of its time", "G mult-adds", "G/s"), indent="  "),
+        ]
+    return "\n".join(lines)
 
 
 ENDED = {"rate": "no faster", "memory": "memory ends", "largest": "not tried"}
