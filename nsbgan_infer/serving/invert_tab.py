@@ -222,6 +222,8 @@ def _find(
         problems = error.problems if isinstance(error, PageError) else (problem_of(error),)
         yield [*keep, fragments.say("Nothing was found."), *show_problems(problems, FIELDS)]
         return
+    if "one" in found:
+        found.update(before=found["one"])
     found.update(one=one)
     links = [
         fragments.link(studio.url(Path(path)), Path(path).name, text, strong=strong)

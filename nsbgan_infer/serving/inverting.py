@@ -139,6 +139,13 @@ def film_to(studio: Studio, found: Found, class_id: int) -> Iterator[tuple[int, 
     return studio.film(pipeline, way, about, f"{found.stem}_to_{c.slug}")
 
 
+def film_between(studio: Studio, first: Found, found: Found) -> Iterator[tuple[int, Walk | None]]:
+    """The way from one photo to another of the same preset, as `Studio.film` tells it."""
+    about = {"from": {"latents": Path(first.file).name}, "to": {"latents": Path(found.file).name}}
+    way = walk(first.latents, found.latents, FRAMES)
+    return studio.film(studio.pipeline(found.preset), way, about, f"{first.stem}_to_{found.stem}")
+
+
 def _draw(studio: Studio, found: Found, latents: Latents, what: str, label: str, seed: int | None = None) -> Card:
     output = studio.pipeline(found.preset)(latents=latents, progress=False)
     path = studio.new_folder() / f"{found.stem}_{what}.png"

@@ -8,7 +8,7 @@ from typing import Any
 
 from nsbgan_infer.latents import LAST_SEED
 from nsbgan_infer.serving import fragments, inverting
-from nsbgan_infer.serving.actions import Studio
+from nsbgan_infer.serving.actions import Studio, Walk
 from nsbgan_infer.serving.controls import (
     ONE_JOB,
     class_field,
@@ -29,7 +29,8 @@ NEXT = ("as-class", "vary-amount", "next-page")
 
 
 class RedrawPanel:
-    """What may be drawn of a photo that was found: itself as another class, the way there, variations."""
+    """What may be drawn of a photo that was found: itself as another class, the way there or from the photo found
+    before, variations."""
 
     def __init__(self, gr: Any, studio: Studio, which: Any, first: str) -> None:
         self.gr, self.studio = gr, studio
@@ -49,6 +50,7 @@ class RedrawPanel:
                     self.problem = problem_for(gr, "vary-amount")
                     with gr.Row(elem_classes="steps-on"):
                         self.vary = gr.Button(f"Draw {inverting.VARIATIONS} variations", elem_id="vary")
+                        self.between = gr.Button("Film from the photo before", elem_id="between")
             with gr.Row(elem_classes="steps-on"):
                 self.status = gr.HTML("", elem_id="next-status", apply_default_css=False)
                 self.stop = gr.Button("Cancel", elem_id="cancel-next", min_width=90, scale=0)
@@ -73,11 +75,15 @@ class RedrawPanel:
         def morph(found: dict[str, Found], at: dict[str, Any], text: str) -> Iterator[list[Any]]:
             yield from _guarded(gr, lambda: _morph(gr, studio, found, at, text))
 
+        def between(found: dict[str, Found], at: dict[str, Any]) -> Iterator[list[Any]]:
+            yield from _guarded(gr, lambda: _between(gr, studio, found, at))
+
         how = {"show_progress": "minimal", "show_progress_on": self.status, "api_visibility": "private", **ONE_JOB}
         jobs = [
             gr.on([self.redraw.click, self.field.box.submit], redraw, [found, at, self.field.box], shown, **how),
             self.vary.click(vary, [found, at, self.amount], shown, **how),
             self.morph.click(morph, [found, at, self.field.box], shown, **how),
+            self.between.click(between, [found, at], shown, **how),
         ]
         self.stop.click(None, cancels=jobs, queue=False)
         for job in jobs:
@@ -122,15 +128,32 @@ def _vary(gr: Any, studio: Studio, found: Mapping[str, Found], at: dict[str, Any
 def _morph(gr: Any, studio: Studio, found: Mapping[str, Found], at: dict[str, Any], text: str) -> Iterator[list[Any]]:
     one = _found(found)
     class_id = _other_class(studio, one, text)
+    said = f"From {one.stem} to the same as {name_of(str(class_id))}"
+    yield from _film(gr, studio, at, lambda: inverting.film_to(studio, one, class_id), said)
+
+
+def _between(gr: Any, studio: Studio, found: Mapping[str, Found], at: dict[str, Any]) -> Iterator[list[Any]]:
+    one, before = _found(found), found.get("before")
+    if before is None or before.preset != one.preset:
+        text = "Find a second photo with the same preset: this films the way to it from the photo found before."
+        raise PageError(Problem("next-page", text))
+    said = f"From {before.stem} to {one.stem}"
+    yield from _film(gr, studio, at, lambda: inverting.film_between(studio, before, one), said)
+
+
+def _film(
+    gr: Any, studio: Studio, at: dict[str, Any], make: Callable[[], Iterator[tuple[int, Walk | None]]], said: str
+) -> Iterator[list[Any]]:
     at.update(cards=[])
     total = inverting.FRAMES
     yield ["", "", fragments.say("In work.", 0, total), *show_problems((), NEXT)]
-    for done, made in inverting.film_to(studio, one, class_id):
+    for done, made in make():
         if made is None:
             yield ["", "", fragments.say(f"Frame {done} of {total}.", done, total), *[gr.skip()] * len(NEXT)]
     assert made is not None
-    said = f"From {one.stem} to the same as {name_of(str(class_id))}, in {total} frames"
-    html = fragments.film(studio.url(Path(made.file)), Path(made.file).name, said, made.recipe, made.side)
+    html = fragments.film(
+        studio.url(Path(made.file)), Path(made.file).name, f"{said}, in {total} frames", made.recipe, made.side
+    )
     yield ["", html, fragments.say(f"{total} frames, there and back."), *[gr.skip()] * len(NEXT)]
 
 

@@ -77,6 +77,9 @@ def test_the_job_tells_its_steps_and_ends_with_all_that_was_found(studio: Studio
     assert len(viewer["sides"]) == 2 and pictures == film == after == "" and problems == [SKIP] * 4
     assert 'download="dog_inverted.png"' in files and 'download="dog.safetensors"' in files
     assert "In 10 steps" in status and found["one"].stem == "dog" and at == {"done": 10, "steps": 10}
+    first_found = found["one"]
+    list(tab._find(gr, studio, ticket, found, at))
+    assert found["before"] is first_found and found["one"] is not first_found
 
 
 def test_a_job_that_fails_keeps_what_was_found_before(studio: Studio, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from photo_file import photo
 from tiny_studio import TinyStudio
 from tiny_trunk import use_tiny_trunks
 
+from nsbgan_infer.latents import vary
 from nsbgan_infer.serving import redraw_panel as panel
 from nsbgan_infer.serving.actions import Studio
 from nsbgan_infer.serving.inverting import Found, find_photo
@@ -54,6 +56,19 @@ def test_a_film_shows_the_way(studio: Studio, found: dict[str, Found]) -> None:
     *frames, last = panel._morph(gr, studio, found, {}, "goldfish")
     assert "Frame 16 of 16." in frames[-1][2]
     assert 'download="dog_to_goldfish.webp"' in last[1] and "From dog to the same as goldfish" in last[1]
+
+
+def test_a_film_goes_from_the_photo_before_to_this_one(studio: Studio, found: dict[str, Found]) -> None:
+    (answer,) = panel._guarded(gr, lambda: panel._between(gr, studio, found, {}))
+    assert "Find a second photo" in answer[5]
+    cat = replace(found["one"], stem="cat", file="cat.safetensors", latents=vary(found["one"].latents, 1.0, [3]))
+    *frames, last = panel._between(gr, studio, {"before": found["one"], "one": cat}, {})
+    assert "Frame 16 of 16." in frames[-1][2]
+    assert 'download="dog_to_cat.webp"' in last[1] and "From dog to cat, in 16 frames" in last[1]
+    (answer,) = panel._guarded(
+        gr, lambda: panel._between(gr, studio, {"before": replace(cat, preset="embedded-p"), "one": cat}, {})
+    )
+    assert "with the same preset" in answer[5]
 
 
 @pytest.mark.parametrize(
