@@ -32,7 +32,7 @@ MODULES = {
     "latents.file": ["save_latents", "load_latents", "Origin"],
     "samplers.base": ["SamplerInfo", "Sampler"],
     "rejection": ["Rule", "draw_accepted", "Accepted", "rejected_outputs", "Tally"],
-    "encoders.wavelet": ["WaveletEncoder"],
+    "encoders.wavelet": ["WaveletEncoder", "Pyramid"],
     "encoders.pixel": ["PixelEncoder"],
     "decoders.base": ["DecoderInfo", "Decoder"],
     "images": ["Recipe", "save_image", "read_recipe", "to_pil", "grid"],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nsbgan_infer.bulk.run import run
     from nsbgan_infer.classes import find_class, list_classes, parse_classes
     from nsbgan_infer.decoders.base import Decoder, DecoderInfo
-    from nsbgan_infer.encoders import PixelEncoder, WaveletEncoder
+    from nsbgan_infer.encoders import PixelEncoder, Pyramid, WaveletEncoder
     from nsbgan_infer.errors import NsbError
     from nsbgan_infer.images import Recipe, grid, save_image
     from nsbgan_infer.inversion.run import invert
@@ -57,6 +57,7 @@ _HOME = {
     "Output": "steps.calls",
     "PixelEncoder": "encoders",
     "Plan": "bulk.plan",
+    "Pyramid": "encoders",
     "Recipe": "images",
     "Request": "steps.calls",
     "Rule": "rejection",
@@ -106,6 +107,7 @@ __all__ = [
     "Output",
     "PixelEncoder",
     "Plan",
+    "Pyramid",
     "Recipe",
     "Request",
     "Rule",

@@ -188,7 +188,7 @@ def _suggest(text: str) -> str:
     score = {p: difflib.SequenceMatcher(None, p, want).ratio() for p in near}
     found = dict.fromkeys(c for p in near if score[p] > score[near[0]] - 0.1 for c in phrases[p])
     if not found:
-        return "search with `nsbgan classes WORD`."
+        return "`nsbgan classes` lists all, `nsbgan classes dog` those of a kind."
     return "did you mean " + " or ".join(f"{c.name} ({c.id})" for c in list(found)[:5]) + "?"
 
 

@@ -181,6 +181,18 @@ def _points(_path: tuple[tuple[str, int], ...]) -> frozenset[Plugin]:
     )
 
 
+def stray_points() -> list[tuple[str, str, str]]:
+    """Entry points of groups that look like ours and are none: group, name and distribution."""
+    known = {f"nsbgan_infer.{kind}s" for kind in KINDS}
+    groups = metadata.entry_points()
+    return sorted(
+        (group, point.name, point.dist.name if point.dist else "unknown")
+        for group in groups.groups
+        if group.startswith("nsbgan_infer") and group not in known
+        for point in groups.select(group=group)
+    )
+
+
 def _changed(folder: str) -> int:
     try:
         return Path(folder).stat().st_mtime_ns
@@ -246,14 +258,9 @@ def load_decoder(ref: str) -> Decoder:
 
     Raises UnknownNameError, CheckpointError, MissingExtraError or OfflineError, each with the next step.
     """
-    if ref.startswith("spandrel:"):
-        from nsbgan_infer.decoders.foreign import open_foreign
-
-        foreign: Decoder = open_foreign(ref.removeprefix("spandrel:"))
-        return foreign
     from nsbgan_infer.decoders.base import DecoderInfo
 
-    decoder = _load(ref, "decoder")
+    decoder = load_part(ref, "decoder")
     if not isinstance(getattr(decoder, "info", None), DecoderInfo):
         raise UsageError(f"The decoder '{ref}' has no `info` of type DecoderInfo: see `nsbgan plugins check {ref}`.")
     return cast("Decoder", decoder)
@@ -263,7 +270,7 @@ def load_sampler(ref: str) -> Sampler:
     """The sampler meant by `ref`: a registry name, a folder, a `.safetensors` file or `hf://owner/repo[@revision]`."""
     from nsbgan_infer.samplers.base import SamplerInfo
 
-    sampler = _load(ref, "sampler")
+    sampler = load_part(ref, "sampler")
     if not isinstance(getattr(sampler, "info", None), SamplerInfo):
         raise UsageError(f"The sampler '{ref}' has no `info` of type SamplerInfo: its package must be repaired.")
     return cast("Sampler", sampler)
@@ -273,7 +280,7 @@ def load_inverter(ref: str) -> Inverter:
     """The inverter meant by `ref`: a registry name, a folder, a `.safetensors` file or `hf://owner/repo[@revision]`."""
     from nsbgan_infer.inverters.base import InverterInfo
 
-    inverter = _load(ref, "inverter")
+    inverter = load_part(ref, "inverter")
     if not isinstance(getattr(inverter, "info", None), InverterInfo):
         raise UsageError(f"The inverter '{ref}' has no `info` of type InverterInfo: its package must be repaired.")
     return cast("Inverter", inverter)
@@ -342,7 +349,13 @@ def load_classifier(name: str) -> Classifier:
     return cast("Classifier", classifier)
 
 
-def _load(ref: str, kind: Kind) -> Any:
+def load_part(ref: str, kind: Kind) -> Any:
+    """The sampler, decoder or inverter meant by `ref`, whatever it says of itself: `load_sampler` and the like also
+    look at its `info`."""
+    if kind == "decoder" and ref.startswith("spandrel:"):
+        from nsbgan_infer.decoders.foreign import open_foreign
+
+        return open_foreign(ref.removeprefix("spandrel:"))
     from nsbgan_infer.storage.components import load_component
 
     table = entries(kind)
@@ -378,7 +391,12 @@ def component_path(ref: str, kind: Kind) -> Path:
         )
     if path.exists() or path.suffix or os.sep in ref:
         return path
-    raise unknown_name(kind, ref, table, hint=f"A {kind} is a name, a folder, a .safetensors file or hf://owner/repo.")
+    from nsbgan_infer.storage.architectures import all_architectures
+
+    hint = f"A {kind} is a name, a folder, a .safetensors file or hf://owner/repo."
+    if ref in all_architectures():
+        hint = f"{ref} is an architecture, not weights: give the folder of a run of `nsbgan train`."
+    raise unknown_name(kind, ref, table, hint=hint)
 
 
 def _local(ref: str) -> Path:
@@ -424,7 +442,7 @@ def _guarded(entry: Entry, use: Callable[[metadata.EntryPoint], Any]) -> Any:
     except (Exception, SystemExit) as error:
         raise UsageError(
             f"The plug-in {entry.kind} '{entry.name}' ({entry.summary}) cannot be used "
-            f"({type(error).__name__}: {error}): update or remove its package."
+            f"({type(error).__name__}: {error}): repair, update or remove its package."
         ) from error
 
 

@@ -44,4 +44,5 @@ def test_the_architecture_on_the_page_keeps_the_contract(tmp_path: Path, monkeyp
     monkeypatch.setattr(architectures, "_known", dict(architectures._known))
     plain = importlib.import_module("plain_of_the_page").Plain
     assert architectures.find_architecture("plain") is plain
+    assert architectures.trained_networks()["plain"] == {"arch": "plain", "name": "plain"}
     assert [c for c in check_decoder(plain(plain.tiny)) if not c.ok] == []  # type: ignore[arg-type]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from tiny import tiny_sampler
 
 from nsbgan_infer import NsbPipeline, Stage, from_recipe, regenerate, registry
+from nsbgan_infer.cli.main import cli
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.encoders import WaveletEncoder, encoder_config
 from nsbgan_infer.errors import CheckpointError, NsbError, UnknownNameError, UsageError
@@ -28,6 +30,7 @@ from nsbgan_infer.registry import (
     package_licence,
     probe,
     shipped_file,
+    stray_points,
 )
 from nsbgan_infer.samplers.stylegan2 import StyleGAN2, StyleGAN2Config
 from nsbgan_infer.storage.components import save_component
@@ -115,6 +118,36 @@ class Weighted(torch.nn.Module):
     def forward(self, low_band):
         return self.gain * low_band.repeat_interleave(2, 2).repeat_interleave(2, 3)
 """
+
+
+def check(name: str) -> tuple[int, str]:
+    """`nsbgan plugins check NAME`: exit code, and all that it says."""
+    done = CliRunner().invoke(cli, ["plugins", "check", name], prog_name="nsbgan")
+    return done.exit_code, done.output
+
+
+def test_a_check_sees_a_name_that_recipes_would_not_find(install: Install) -> None:
+    points = {"doubler": "doubler_mod:Doubler", "twice": "doubler_mod:Doubler", "bare": "doubler_mod:no_info"}
+    install("doubler-package", {"decoder": points}, doubler_mod=MODULE)
+    code, said = check("twice")
+    assert code == 1 and "BROKEN  name" in said and "`info.name` is 'doubler', registered as 'twice'" in said
+    assert "BROKEN  name" not in check("doubler")[1]
+    code, said = check("bare")
+    assert code == 1 and "`info` is a NoneType, not a DecoderInfo" in said and "see `nsbgan plugins check" not in said
+
+
+def test_a_group_that_is_none_is_told(install: Install) -> None:
+    install("typing-package", {"decoder": {"doubler": "doubler_mod:Doubler"}}, doubler_mod=MODULE)
+    (point,) = Path(sys.path[0]).glob("typing_package*/entry_points.txt")
+    point.write_text(point.read_text().replace("decoders", "decoder"))
+    assert stray_points() == [("nsbgan_infer.decoder", "doubler", "typing-package")]
+    said = CliRunner().invoke(cli, ["plugins", "list"], prog_name="nsbgan").output
+    assert "typing-package registers doubler in the group nsbgan_infer.decoder, which is none: use" in said
+
+
+def test_an_architecture_is_no_weights() -> None:
+    code, said = check("srresnet")
+    assert code == 2 and "srresnet is an architecture, not weights: give the folder of a run" in said
 
 
 def test_the_recipe_holds_the_weights_and_version_of_a_plugin(install: Install) -> None:

@@ -29,6 +29,7 @@ def command(
     A decoder's file takes any batch, height and width. export.json lists inputs and shapes, and for each stage the
     encoder, a low pass without weights, and the reduction that the decoder reads: see docs/concepts.md.
     """
+    from nsbgan_infer.engines.graph import part_graph
     from nsbgan_infer.engines.onnx import export_pipeline, find_runner, need
     from nsbgan_infer.storage.files import writable_folder
 
@@ -39,6 +40,8 @@ def command(
     ref, _ = choose(choice, console, fetch=True)
     pipeline = load(ref, choice, Machine("cpu", "fp32", batch_size), console)
     done = export_pipeline(pipeline, out, truncation=truncation, batch=batch_size, check=check)
+    for decoder in dict.fromkeys(s.decoder.info.name for s in pipeline.stages if part_graph(s.decoder) is None):
+        console.note(f"{decoder} is no network of this package and gets no file: export.json says where it stands.")
     rows = [[str(out / d.file), d.part, _difference(d.difference)] for d in done]
     console.result(
         {"pipeline": pipeline.name, "out": str(out), "networks": [asdict(d) for d in done]},

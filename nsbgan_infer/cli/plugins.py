@@ -29,7 +29,7 @@ def command(ctx: click.Context) -> None:
 @console_options
 def list_command(console: Console) -> None:
     """List what installed packages register, and what keeps each from being used. Runs their import code."""
-    from nsbgan_infer.registry import discover_plugins, probe
+    from nsbgan_infer.registry import discover_plugins, probe, stray_points
 
     found = [probe(p) for p in discover_plugins()]
     value = [
@@ -37,6 +37,9 @@ def list_command(console: Console) -> None:
     ]
     rows = [(p.name, p.kind, p.distribution, p.target, p.error or "usable") for p in found]
     text = table(rows, header=("name", "kind", "package", "target", "state")) if rows else "No plug-ins are installed."
+    for group, name, package in stray_points():
+        ours = [f"nsbgan_infer.{kind}s" for kind in KINDS]
+        console.note(f"{package} registers {name} in the group {group}, which is none: use {', '.join(ours)}.")
     console.result({"plugins": value}, text)
 
 
@@ -53,7 +56,7 @@ def check_command(name: str, kind: Kind | None, console: Console) -> None:
     from nsbgan_infer.registry import kind_of
 
     kind = kind or kind_of(name)
-    checks = _checks(kind, name)
+    checks = [*_checks(kind, name), *_called(kind, name)]
     broken = [c for c in checks if not c.ok]
     value = {kind: name, "ok": not broken, "checks": [c._asdict() for c in checks]}
     console.result(value, table([("ok" if c.ok else "BROKEN", c.name, c.message) for c in checks]))
@@ -70,11 +73,25 @@ def _checks(kind: Kind, name: str) -> list[Check]:
     from nsbgan_infer.samplers.conformance import check_sampler
 
     if kind == "sampler":
-        return check_sampler(registry.load_sampler(name))
+        return check_sampler(registry.load_part(name, kind))
     if kind == "encoder":
         return check_encoder(registry.load_encoder(name))
     if kind == "classifier":
         return check_classifier(registry.load_classifier(name))
     if kind == "inverter":
-        return check_inverter(registry.load_inverter(name))
-    return check_decoder(registry.load_decoder(name))
+        return check_inverter(registry.load_part(name, kind))
+    return check_decoder(registry.load_part(name, "decoder"))
+
+
+def _called(kind: Kind, name: str) -> list[Check]:
+    """Whether a plug-in says the name under which it is registered, by which recipes find it again."""
+    from nsbgan_infer.encoders.conformance import Check
+    from nsbgan_infer.registry import entries, load_classifier, load_part
+
+    entry = entries(kind).get(name)
+    if kind == "encoder" or entry is None or entry.source != "plug-in":
+        return []
+    part = load_classifier(name) if kind == "classifier" else load_part(name, kind)
+    said = getattr(getattr(part, "info", None), "name", None)
+    told = f"`info.name` is {said!r}, registered as {name!r}" + ("" if said == name else ": recipes would not find it")
+    return [Check("name", said == name, told)]

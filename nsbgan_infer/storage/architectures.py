@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
-from nsbgan_infer.errors import unknown_name
+from nsbgan_infer.errors import WorkError, unknown_name
 
 ROOMS = ("nsbgan_infer.decoders", "nsbgan_infer.samplers", "nsbgan_infer.inverters")
+KINDS = ("decoder", "sampler", "inverter")
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,46 @@ _known: dict[str, type[Component]] = {}
 def architecture(cls: type[C]) -> type[C]:
     """Class decorator: components of this class are from now on saved and loaded under `cls.arch`.
 
-    Raises ValueError if another class has that name.
+    Raises TypeError for a class that does not say all that `Component` asks for, ValueError if another has its name.
     """
+    if wrong := _missing(cls):
+        raise TypeError(f"the architecture {cls.__module__}.{cls.__qualname__} {wrong}")
     other = _known.setdefault(cls.arch, cls)
     if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"the architecture {cls.arch} is defined by {other.__module__} and by {cls.__module__}")
     _known[cls.arch] = cls
     return cls
+
+
+def _missing(cls: type[Component]) -> str:
+    """What a class forgot to say of itself, or said wrongly; empty where all is there."""
+    said: dict[str, Any] = {name: getattr(cls, name, None) for name in ("kind", "arch", "Config", "tiny", "sentence")}
+    for name, value in said.items():
+        if not value:
+            return f"has no `{name}`: see Component for what it means."
+    if said["kind"] not in KINDS:
+        return f"is of the kind {said['kind']!r}: use {', '.join(KINDS)}."
+    config: Any = said["Config"]
+    frozen = is_dataclass(config) and getattr(config, "__dataclass_params__").frozen  # noqa: B009 - unknown to mypy
+    if not frozen:
+        return "has a Config that is not a frozen dataclass."
+    if not isinstance(said["tiny"], said["Config"]):
+        return "has a `tiny` that is not one of its Config."
+    needed = {"licence", "name"} if cls.trained else {"licence"}
+    if absent := sorted(needed - {f.name for f in fields(config)}):
+        return f"has a Config without the field `{absent[0]}`, which training and cards write."
+    return ""
+
+
+def import_module_of_parts(module: str) -> None:
+    """Import a module of a room. Raises WorkError for one that cannot be imported, with its name."""
+    try:
+        import_module(module)
+    except Exception as error:
+        raise WorkError(
+            f"{module}, which may define an architecture, cannot be imported ({type(error).__name__}: {error}): repair "
+            "the module."
+        ) from error
 
 
 def find_architecture(arch: str) -> type[Component]:
@@ -113,7 +147,7 @@ def find_architecture(arch: str) -> type[Component]:
     for module in sorted(part_modules(), key=lambda m: not begins(m.rpartition(".")[2])):
         if arch in _known:
             break
-        import_module(module)
+        import_module_of_parts(module)
     if arch not in _known:
         raise unknown_name("architecture", arch, _known)
     return _known[arch]
@@ -122,7 +156,7 @@ def find_architecture(arch: str) -> type[Component]:
 def all_architectures() -> dict[str, type[Component]]:
     """Every architecture by name, in the order of the alphabet. Imports all modules of the rooms."""
     for module in part_modules():
-        import_module(module)
+        import_module_of_parts(module)
     return dict(sorted(_known.items()))
 
 

@@ -249,6 +249,6 @@ class TestPlugins:
             def __call__(self, low_band: torch.Tensor) -> torch.Tensor:
                 return low_band.repeat_interleave(4, -1).repeat_interleave(4, -2) * 0.5
 
-        monkeypatch.setattr(registry, "load_decoder", lambda _ref: Dark())
+        monkeypatch.setattr(registry, "load_part", lambda _ref, _kind: Dark())
         result = run("plugins", "check", "dark", code=1)
         assert "BROKEN" in result.stdout and "breaks" in result.stderr

@@ -131,7 +131,9 @@ def test_a_sampler_from_pictures_to_pictures(run: Run, run_json: JsonRun) -> Non
 
 def test_the_help_names_what_architectures_say_can_be_trained(run: Run) -> None:
     said = run("train", "decoder", "--help").stdout
-    assert {name for name in trained_networks() if not re.search(rf"\b{name}\b", said)} == set()
+    assert {name for name in trained_networks() if not re.search(rf"\b{name}\b", said)} == set(), (
+        "name them in the docstring of `decoder_command` in cli/train.py, then run `make docs`"
+    )
     said = run("train", "decoder", "--arch", "subband", "--data", "a", "-o", "r", code=2).stderr
     assert "did you mean subband-w" in said
 

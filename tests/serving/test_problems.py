@@ -99,7 +99,7 @@ def test_the_nearest_are_of_those_available() -> None:
 @pytest.mark.parametrize(
     ("sentence", "left"),
     [
-        ("No such class: search with `nsbgan classes WORD`.", "No such class."),
+        ("No such class: `nsbgan classes` lists all, `nsbgan classes dog` those of a kind.", "No such class."),
         ("x.png has 5 pixels: shrink it, or raise --max-pixels.", "x.png has 5 pixels."),
         ("Cannot write /tmp/abc/def/x.png: No space left.", "Cannot write x.png: No space left."),
         ("Run `nsbgan models`.", "This cannot be done."),

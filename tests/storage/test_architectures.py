@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
+from typing import Any
 
 import pytest
 
-from nsbgan_infer.errors import UnknownNameError
+from nsbgan_infer.decoders.subband import SubbandConfig
+from nsbgan_infer.errors import UnknownNameError, WorkError
 from nsbgan_infer.registry import BUILT_IN
+from nsbgan_infer.storage import architectures
 from nsbgan_infer.storage.architectures import (
     ROOMS,
     Component,
+    Trained,
     all_architectures,
     architecture,
     find_architecture,
@@ -73,8 +77,48 @@ def test_a_name_is_taken_once() -> None:
         class Second(Component):
             kind = "decoder"
             arch = "subband"
+            Config = SubbandConfig
+            tiny = SubbandConfig(blocks=1, channels=8)
+            sentence = "It is another one."
 
     assert find_architecture("subband").__module__ == "nsbgan_infer.decoders.subband"
+
+
+@dataclass(frozen=True)
+class Settings:
+    licence: str = "none"
+    name: str = "plain"
+
+
+@dataclass(frozen=True)
+class Nameless:
+    licence: str = "none"
+
+
+WHOLE = {"kind": "decoder", "arch": "plain", "Config": Settings, "tiny": Settings(), "sentence": "It is plain."}
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ({"kind": "decodr"}, "is of the kind 'decodr': use decoder, sampler, inverter"),
+        ({"sentence": ""}, "has no `sentence`"),
+        ({"tiny": None}, "has no `tiny`"),
+        ({"tiny": SubbandConfig()}, "has a `tiny` that is not one of its Config"),
+        ({"Config": dict, "tiny": {"a": 1}}, "has a Config that is not a frozen dataclass"),
+        ({"Config": Nameless, "tiny": Nameless(), "trained": (Trained("plain", {}),)}, "without the field `name`"),
+    ],
+)
+def test_what_an_architecture_forgot_is_told_where_it_is_defined(said: dict[str, Any], text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        architecture(type("Plain", (Component,), {**WHOLE, **said}))
+    assert "plain" not in all_architectures()
+
+
+def test_a_module_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(architectures, "part_modules", lambda: ("nsbgan_infer.decoders.absent",))
+    with pytest.raises(WorkError, match=r"nsbgan_infer.decoders.absent, .* cannot be imported \(ModuleNotFoundError"):
+        all_architectures()
 
 
 def test_every_module_of_the_rooms_is_looked_at() -> None:

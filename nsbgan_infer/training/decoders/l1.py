@@ -7,7 +7,7 @@ Pictures (B, 3, S, S) in [0, 1] -> the reduction that the decoder reads -> low b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from nsbgan_infer.decoders.base import Decoder
 from nsbgan_infer.degradations.world import degradation
 from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.errors import UsageError, unknown_name
-from nsbgan_infer.storage.architectures import second_stages, trained_networks
+from nsbgan_infer.storage.architectures import find_architecture, second_stages, trained_networks
 from nsbgan_infer.storage.components import Component, build_component, load_component, save_component
 from nsbgan_infer.training.decoders.losses import PixelLoss, pixel_loss
 from nsbgan_infer.training.decoders.pairs import MARGIN, DegradedBatches, Pairs, ReducedBatches
@@ -80,6 +80,11 @@ class DecoderSettings:
     def __post_init__(self) -> None:
         if self.arch not in NETWORKS:
             raise unknown_name("decoder to train", self.arch, NETWORKS)
+        for name in ("blocks", "channels", "scale"):
+            if getattr(self, name) and name not in settings_of(self.arch):
+                raise UsageError(
+                    f"{self.arch} has no setting '{name}': it has {', '.join(sorted(settings_of(self.arch)))}."
+                )
         if self.batch < 1 or self.crop < 8:
             raise UsageError("A batch has at least 1 window, and a low-band window at least 8 pixels a side.")
         if not 0 < self.shrink <= 1:
@@ -92,6 +97,11 @@ class DecoderSettings:
             degradation(name)
         if not 0 <= self.clean <= 1:
             raise UsageError("clean is the share of windows that are only made smaller: a number from 0 to 1.")
+
+
+def settings_of(arch: str) -> set[str]:
+    """The fields of the configuration of a row of NETWORKS."""
+    return {f.name for f in fields(find_architecture(NETWORKS[arch]["arch"]).Config)}
 
 
 def make_network(settings: DecoderSettings) -> Component:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from nsbgan_infer.errors import UsageError, unknown_name
 from nsbgan_infer.training.decoders.adversarial import AdversarialSettings
-from nsbgan_infer.training.decoders.l1 import DecoderSettings
+from nsbgan_infer.training.decoders.l1 import NETWORKS, DecoderSettings, settings_of
 from nsbgan_infer.training.loop import LoopSettings
 from nsbgan_infer.training.overrides import apply_overrides
 from nsbgan_infer.training.schedules import Schedule
@@ -244,7 +244,9 @@ def _decoder(row: dict[str, Any], loop: LoopSettings, arch: str, data: tuple[str
     if not data:
         raise UsageError("Training needs pictures: give at least one folder, ZIP or tar shard.")
     blocks, channels = row.pop("narrow")
-    return DecoderSettings(loop, data, arch=arch, blocks=blocks, channels=channels, **row)
+    if blocks and arch in NETWORKS and {"blocks", "channels"} <= settings_of(arch):
+        row |= {"blocks": blocks, "channels": channels}
+    return DecoderSettings(loop, data, arch=arch, **row)
 
 
 def _loop(out: Path, steps: int, precision: Literal["fp32", "bf16"]) -> LoopSettings:
