@@ -28,7 +28,9 @@ def make_random(config: SubbandConfig = TINY) -> SubbandDecoder:
     return decoder.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize(("arch", "most"), [("subband-w", 1_300_000), ("subband-w-fast", 450_000), ("subband-w-tiny", 120_000)])
+@pytest.mark.parametrize(
+    ("arch", "most"), [("subband-w", 1_300_000), ("subband-w-fast", 450_000), ("subband-w-tiny", 120_000)]
+)
 def test_parameter_budgets(arch: str, most: int) -> None:
     row = {k: v for k, v in NETWORKS[arch].items() if k != "arch"}
     count = sum(p.numel() for p in SubbandDecoder(SubbandConfig(**row)).parameters())
