@@ -24,6 +24,7 @@ from nsbgan_infer.training.run_folder import CHECKPOINT
 from nsbgan_infer.training.samplers.adversarial import REAL_STREAM
 from nsbgan_infer.training.samplers.augment import POLICIES, augment
 from nsbgan_infer.training.samplers.biggan import SamplerSettings, SamplerTask
+from nsbgan_infer.training.samplers.codes import whitened
 from nsbgan_infer.training.samplers.discriminators import ResNetDiscriminator
 from nsbgan_infer.training.samplers.energy import ClassRings, energy_distance
 from nsbgan_infer.training.samplers.losses import discriminator_loss, generator_loss
@@ -145,6 +146,16 @@ def test_a_run_that_is_cut_goes_on_to_the_same_numbers(form: str, bands: Path, t
     assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[key], value, atol=0, rtol=0, msg=key)
+
+
+def test_components_of_few_rows_are_those_of_their_covariance() -> None:
+    rows = torch.randn(12, 40, generator=torch.Generator().manual_seed(0)) * torch.linspace(2, 0.1, 40)
+    code, basis, mean = whitened(rows, 7)
+    torch.testing.assert_close(mean, rows.mean(0))
+    torch.testing.assert_close(code.t() @ code / 12, torch.eye(7), atol=1e-4, rtol=0)
+    values, vectors = torch.linalg.eigh(torch.cov(rows.t(), correction=0).double())
+    wanted = vectors[:, -7:] @ torch.diag(values[-7:]) @ vectors[:, -7:].t()  # whatever their signs
+    torch.testing.assert_close((basis @ basis.t()).double(), wanted, atol=1e-4, rtol=0)
 
 
 def test_both_networks_and_the_running_mean_move(bands: Path, tmp_path: Path) -> None:
