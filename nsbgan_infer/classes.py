@@ -10,12 +10,13 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from nsbgan_infer.errors import UnknownNameError
 
 NUM_CLASSES = 1000
+LONGEST = 8  # words: no name has as many
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def parse_numbers(items: str | int | Iterable[str | int], available: Sequence[in
     return list(ids)
 
 
+@lru_cache(maxsize=1 << 13)  # every class name, asked for again with every search
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name.lower().replace("'", "")).strip()
 
@@ -180,16 +182,23 @@ def _plain(name: str) -> str:
 def _suggest(text: str) -> str:
     """The nearest names: whole ones, and words within names ("retreiver" is near each of the five retrievers)."""
     want = _plain(text)
-    phrases: dict[str, list[ImageNetClass]] = {}
-    for c in all_classes():
-        for phrase in {p for name in c.names for p in _phrases(_plain(name), len(want.split()) or 1)}:
-            phrases.setdefault(phrase, []).append(c)
+    phrases = _phrase_table(min(len(want.split()) or 1, LONGEST))
     near = difflib.get_close_matches(want, phrases, n=5, cutoff=0.6)  # best first
     score = {p: difflib.SequenceMatcher(None, p, want).ratio() for p in near}
     found = dict.fromkeys(c for p in near if score[p] > score[near[0]] - 0.1 for c in phrases[p])
     if not found:
         return "`nsbgan classes` lists all, `nsbgan classes dog` those of a kind."
     return "did you mean " + " or ".join(f"{c.name} ({c.id})" for c in list(found)[:5]) + "?"
+
+
+@cache
+def _phrase_table(count: int) -> dict[str, list[ImageNetClass]]:
+    """Every plain name and run of `count` words in one, with the classes that have it."""
+    table: dict[str, list[ImageNetClass]] = {}
+    for c in all_classes():
+        for phrase in {p for name in c.names for p in _phrases(_plain(name), count)}:
+            table.setdefault(phrase, []).append(c)
+    return table
 
 
 def _phrases(name: str, count: int) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from nsbgan_infer import torch_operators
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+gc.disable()  # while thousands of tests are collected, none of which goes
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each, in child processes too: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -37,6 +39,12 @@ def pytest_configure() -> None:
         torch_operators._declare()
     hypothesis.settings.register_profile("no deadline", deadline=None)
     hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is collected, but not looked for among tests and imported modules."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

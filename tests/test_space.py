@@ -14,9 +14,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from extras import skip_without
 
-pytest.importorskip("gradio", reason="the web page needs the extra demo")
-pytest.importorskip("prometheus_client", reason="the web page needs the extra demo")
+skip_without("gradio", "prometheus_client", reason="the web page needs the extra demo")
 
 SPACE = Path(__file__).resolve().parents[1] / "examples/space"
 

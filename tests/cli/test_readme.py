@@ -32,9 +32,14 @@ NOT_RUN = {
     'python -m pip install -q -c constraints.txt -e ".[all]" && python -m pytest': SET_UP,
     "nsbgan demo": "serves until Ctrl-C; tests/demo opens the page in a browser",
 }
-# Lines that take minutes or days: run with these options over theirs.
+# Lines that take long, up to days: run with these options over theirs.
 SMALLER = {
-    "nsbgan generate --count 1000000 --classes uniform --preset embedded --sink tar --out part --resume": "--count 3",
+    'nsbgan generate --class "golden retriever" --class church --per-class 4 --truncation 0.7 --preset embedded': (
+        "--per-class 1"
+    ),
+    "nsbgan generate --count 1000000 --classes uniform --preset embedded --sink tar --out part --resume": (
+        "--count 3 --res 256"
+    ),
     "nsbgan train decoder --arch subband-w --preset small --data my_photos/ --out runs/mine": "--preset tiny --steps 2",
     "nsbgan evaluate images --fake preset:embedded --res 256 --real my_photos/ --size 256 --measures fd-lite0,fd-lite2 "
     "--allow-small": "--class 207 --per-class 2",

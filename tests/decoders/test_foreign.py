@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from extras import skip_without
 from safetensors.torch import save_file
 
 from nsbgan_infer.decoders.conformance import check_decoder
@@ -18,7 +20,7 @@ from nsbgan_infer.decoders.tiling import decode
 from nsbgan_infer.errors import CheckpointError, MissingExtraError, UnknownNameError, UsageError
 from nsbgan_infer.registry import load_decoder
 
-spandrel = pytest.importorskip("spandrel")
+skip_without("spandrel")
 
 
 def compact(scale: int = 4, channels: int = 3) -> torch.nn.Module:
@@ -37,6 +39,13 @@ def rrdb() -> torch.nn.Module:
     return ESRGAN(num_filters=8, num_blocks=1, scale=2)
 
 
+def reference_of(path: Path) -> Any:
+    """What spandrel itself makes of a file."""
+    from spandrel import ModelLoader
+
+    return ModelLoader().load_from_file(path).eval()
+
+
 def saved(tmp_path: Path, model: torch.nn.Module, name: str, wrap: str = "") -> Path:
     path, state = tmp_path / name, {k: v.clone() for k, v in model.state_dict().items()}
     if path.suffix == ".safetensors":
@@ -50,7 +59,7 @@ def saved(tmp_path: Path, model: torch.nn.Module, name: str, wrap: str = "") -> 
 @pytest.mark.parametrize("make", [compact, rrdb])
 def test_equals_spandrel_called_directly(tmp_path: Path, make: Callable[[], torch.nn.Module], name: str) -> None:
     path = saved(tmp_path, make(), name)
-    reference = spandrel.ModelLoader().load_from_file(path).eval()
+    reference = reference_of(path)
     decoder = load_foreign(path)
     assert decoder.info.scale == reference.scale and decoder.info.basis == "pixel"
     assert decoder.info.licence == "unknown (foreign)" and decoder.info.name == f"spandrel:{name}"
@@ -87,7 +96,7 @@ def test_fresh_architectures_equal_spandrel_at_odd_sizes(tmp_path: Path, name: s
     scale, low = decoder.info.scale, torch.rand(1, 3, 19, 30)
     out = decode(decoder, low)
     assert out.shape == (1, 3, 19 * scale, 30 * scale)
-    reference = spandrel.ModelLoader().load_from_file(path).eval()
+    reference = reference_of(path)
     torch.testing.assert_close(out, reference(low).clone(), atol=0, rtol=0)
     assert decoder.info.halo == (64 if name == "swinir" else 32)  # spandrel discourages tiles of SwinIR
 

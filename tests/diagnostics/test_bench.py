@@ -51,6 +51,7 @@ def tiny_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_photos, "load_decoder", lambda name: tiny_decoder(name))
     monkeypatch.setattr(bench_photos, "compact_upscaler", lambda: torch.nn.Sequential())
     monkeypatch.setattr(bench_photos, "enlarge", lambda photo, decoder: photo.rgb.sin())
+    monkeypatch.setattr(bench, "MATRIX_SIDES", {"cpu": 64})
     monkeypatch.setattr(bench, "CPU_ENGINES", bench.CPU_ENGINES[:1])
     monkeypatch.setattr(bench, "memory_peaks", lambda say: peaks)
     monkeypatch.setattr(Baseline, "rows", lambda self: {"nothing": lambda: None})

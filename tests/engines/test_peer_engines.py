@@ -9,20 +9,30 @@ import pytest
 import torch
 from peer_biggan import Peer
 from peer_stylegan2 import ada_state
-from tiny import tiny_published
+from tiny import randomise
 
 from nsbgan_infer.engines import with_engine
 from nsbgan_infer.engines.graph import part_graph
 from nsbgan_infer.pipeline import NsbPipeline
 from nsbgan_infer.samplers.base import Sampler
+from nsbgan_infer.samplers.biggan_family import BigGANFamily, BigGANFamilyConfig
 from nsbgan_infer.samplers.biggan_layouts import from_peer_state
+from nsbgan_infer.samplers.r3gan import R3GAN, R3GANConfig
 from nsbgan_infer.samplers.stylegan2_layouts import from_ada_state
+
+SMALL_BIGBIGAN = BigGANFamilyConfig((8,) * 3, enlarging=(0, 1), attention=(1,), z_dim=12, class_dim=0, num_classes=0)
+
+
+def random_parts(sampler: BigGANFamily | R3GAN) -> Sampler:
+    torch.manual_seed(0)
+    return randomise(sampler)  # type: ignore[return-value]
+
 
 SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "biggan": lambda: from_peer_state(Peer(side=32, attention=(16,)).state),
     "biggan-deep": lambda: from_peer_state(Peer(side=32, attention=(16,), deep=True).state),
-    "bigbigan": lambda: tiny_published("bigbigan-128"),  # type: ignore[dict-item, return-value]
-    "r3gan": lambda: tiny_published("r3gan-64"),  # type: ignore[dict-item, return-value]
+    "bigbigan": lambda: random_parts(BigGANFamily(SMALL_BIGBIGAN)),
+    "r3gan": lambda: random_parts(R3GAN(R3GANConfig((4,) * 3, (8,) * 3, (2,) * 3, (1,) * 3, z_dim=4, class_dim=4))),
     "stylegan2 with classes": lambda: from_ada_state(ada_state(classes=4, architecture="resnet")),
 }
 NAMES = {"bigbigan": ("z",), "stylegan2 with classes": ("z", "y", "truncation", "noise")}

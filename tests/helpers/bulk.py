@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from forked import fork_server
 
 from nsbgan_infer.bulk import run as runs
 from nsbgan_infer.bulk.plan import Plan
@@ -23,7 +23,6 @@ from nsbgan_infer.images import Recipe
 from nsbgan_infer.pipeline import Output, Request
 
 SIDE = 8
-PRELOAD = ["nsbgan_infer.bulk.run"]  # loaded once, then forked
 
 
 def picture(request: Request, batch: int) -> torch.Tensor:
@@ -75,9 +74,7 @@ def killed_at(line: int, plan: Plan, folder: Path) -> None:
 
 
 def child(line: int, plan: Plan, folder: Path) -> int | None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=killed_at, args=(line, plan, folder))
+    process = fork_server().Process(target=killed_at, args=(line, plan, folder))
     process.start()
     process.join()
     return process.exitcode
@@ -97,8 +94,7 @@ def measure_memory(folder: Path, answers: Any) -> None:
 
 def measured_memory(folder: Path) -> tuple[float, float]:
     """The peak memory (MiB) of a process after 1,000 and after 10,000 images."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context = fork_server()
     answers = context.SimpleQueue()
     process = context.Process(target=measure_memory, args=(folder, answers))
     process.start()

@@ -165,7 +165,7 @@ def tensor_program(*, shape: bytes, offset: int = 0, stride: bytes = b"K\x01\x85
         b"\x80\x02K\x01(K\x02t0000.",
         b"\x80\x02\x8a\xff.",
         b"\x80\x02I" + b"9" * 5_000 + b"\n.",
-        b"\x80\x02" + b"\x8f" * 3_000_000 + b".",
+        b"\x80\x02" + b"\x8f" * (stored.OPERATIONS + 1) + b".",
         b"(lp0\nI1\nb.",
         b"\x82\x01.",
         b"\x80\x02cos\nsystem\n\x85R.",

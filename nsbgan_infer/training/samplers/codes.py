@@ -95,12 +95,25 @@ def whitened(x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """x (N, d) -> its `count` first principal components at unit variance, the basis (d, count) back, the mean."""
     mean = x.mean(0)
     centred = x - mean
-    # in double precision: in single, eigh now and then gave NaN for covariances of few pictures
-    values, vectors = torch.linalg.eigh((centred.t() @ centred / len(x)).double())
-    values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
+    values, vectors = _components(centred)
+    values, vectors = values[:count], vectors[:, :count]
     vectors = vectors * vectors.gather(0, vectors.abs().argmax(0)[None]).sign()  # the largest entry is positive
     root = values.clamp(min=1e-6 * float(values[0]) + 1e-12).sqrt()  # no amplified noise where nothing varies
     return centred @ (vectors / root).float(), (vectors * root).float(), mean
+
+
+def _components(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances, largest first, and directions (d, k) of rows (N, d) around 0, float64; k is the smaller of N and d.
+
+    In double precision: in single, eigh now and then gave NaN for covariances of few pictures. For fewer rows than
+    numbers in one, both are found from the rows' products with each other, a far smaller matrix.
+    """
+    if len(centred) >= centred.shape[1]:
+        values, vectors = torch.linalg.eigh((centred.t() @ centred / len(centred)).double())
+        return values.flip(0), vectors.flip(1)
+    rows = centred.double()
+    values, mixes = torch.linalg.eigh(rows @ rows.t() / len(rows))
+    return values.flip(0), F.normalize(rows.t() @ mixes.flip(1), dim=0)
 
 
 def turned_to(codes: Codes, labels: Tensor, mean: Tensor) -> Codes:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command import process
+from forked import COMMAND, run_alone, run_ranks
 from PIL import Image
 
 from nsbgan_infer.datasets import to_tensor
@@ -124,8 +120,7 @@ def test_workers_cut_the_same_windows_and_may_change_on_resume(photos: Path, tmp
         config = tmp_path / f"{workers}.toml"
         loop = f"log_every = 1\nsave_every = 5\ntensorboard = false\nstop_after = {stop}\n"
         config.write_text(f"batch = 2\ncrop = 8\nworkers = {workers}\n[loop]\n{loop}")
-        done = process(*arguments, "--config", str(config), "-o", str(tmp_path / "workers"), "--resume")
-        assert done.returncode == 0, done.stderr
+        run_alone(COMMAND, *arguments, "--config", str(config), "-o", str(tmp_path / "workers"), "--resume")
     assert losses(tmp_path / "workers") == pytest.approx(losses(tmp_path / "thread"), rel=1e-5)
     with pytest.raises(UsageError, match="workers"):
         tiny(photos, tmp_path, workers=-1)
@@ -264,20 +259,9 @@ def test_two_processes_are_one(photos: Path, tmp_path: Path) -> None:
     """Same weights as one process with the same global batch, and relativistic losses of the global batch."""
     from nsbgan_infer.training.decoders.losses import discriminator_loss, generator_loss
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     both = tmp_path / "both"
     both.mkdir()
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    environment |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PROCESS, str(photos), str(both)]
-    processes = [
-        subprocess.Popen(command, env=environment | {"RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE)
-        for r in range(2)
-    ]
-    outputs = [p.communicate(timeout=180)[1].decode() for p in processes]
-    assert [p.returncode for p in processes] == [0, 0], outputs
+    run_ranks(PROCESS, str(photos), str(both))
     loop = {**QUIET["loop"], "steps": 8, "log_every": 4}
     overrides = {"batch": 4, "crop": 8, "loop": loop}
     one = train_decoder(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from forked import run_alone
 from torch import Tensor
 
 from nsbgan_infer.errors import UnknownNameError, UsageError
@@ -103,9 +102,8 @@ def test_a_thread_works_ahead() -> None:
 
 def test_processes_work_ahead() -> None:
     """In a process of its own, as a trainer is: forking this one, after all its native threads, would be a risk."""
-    code = "from test_pairs import *; ahead_changes_nothing(2)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    here = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+    run_alone(here + "from test_pairs import *; ahead_changes_nothing(2)")
 
 
 def test_settings_that_cannot_be_are_refused() -> None:

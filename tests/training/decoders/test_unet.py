@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import run_alone, run_ranks
 from PIL import Image
 from torch import nn
 
@@ -197,19 +194,8 @@ if dist.is_initialized():
 
 def test_two_processes_give_the_weights_of_one(pictures: str, tmp_path: Path) -> None:
     """The same global batch, batch norm included: within 1e-5 after five steps."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    plain = os.environ | {"OMP_NUM_THREADS": "1"}
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
-    ranks = [plain | group | {"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(2)]
-    command = [sys.executable, "-c", PROCESS, pictures]
-    running = [
-        subprocess.Popen([*command, str(tmp_path / out)], env=environment, stderr=subprocess.PIPE)
-        for out, environment in (("two", ranks[0]), ("two", ranks[1]), ("one", plain))
-    ]
-    messages = [p.communicate()[1].decode() for p in running]
-    assert [p.returncode for p in running] == [0, 0, 0], messages
+    run_ranks(PROCESS, pictures, str(tmp_path / "two"))
+    run_alone(PROCESS, pictures, str(tmp_path / "one"))
     one, two = (load_component(tmp_path / n).state_dict() for n in ("one", "two"))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, atol=1e-5, rtol=1e-5)

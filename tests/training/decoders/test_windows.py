@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import run_alone
 from PIL import Image
 
 from nsbgan_infer.datasets import open_source
@@ -97,9 +96,8 @@ def test_a_thread_cuts_ahead() -> None:
 
 def test_processes_cut_ahead() -> None:
     """In a process of its own, as a trainer is: forking this one, after all its native threads, would be a risk."""
-    code = "from test_windows import *; ahead_changes_nothing(2); a_lost_picture_is_named(2)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    here = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+    run_alone(here + "from test_windows import *; ahead_changes_nothing(2); a_lost_picture_is_named(2)")
 
 
 def test_workers_are_refused_where_processes_cannot_share_pictures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from forked import run_ranks
 from torch import Tensor, nn
 
 from nsbgan_infer.datasets import ImageSource
@@ -27,6 +24,7 @@ from nsbgan_infer.training.run_folder import CHECKPOINT
 from nsbgan_infer.training.samplers.adversarial import REAL_STREAM
 from nsbgan_infer.training.samplers.augment import POLICIES, augment
 from nsbgan_infer.training.samplers.biggan import SamplerSettings, SamplerTask
+from nsbgan_infer.training.samplers.codes import whitened
 from nsbgan_infer.training.samplers.discriminators import ResNetDiscriminator
 from nsbgan_infer.training.samplers.energy import ClassRings, energy_distance
 from nsbgan_infer.training.samplers.losses import discriminator_loss, generator_loss
@@ -71,6 +69,12 @@ COVERS = [
 QUIET = {"quiet": True, "tensorboard": False, "device": "cpu", "log_every": 1, "save_every": 2}
 
 
+SIZES: dict[str, dict[str, Any]] = {
+    "biggan": {"channels": 4, "batch": 2},
+    "lean": {"widths": (8,) * 5},
+}
+
+
 def shapes(count: int) -> ImageSource:
     """Discs of class 207 and squares of class 0, each in its own place and colour."""
     import io
@@ -99,7 +103,7 @@ def bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(form: str, bands: Path, out: Path, *, steps: int = 4, stop: int = 0, **overrides: Any) -> Any:
     loop = {**QUIET, "steps": steps, "stop_after": stop}
-    size = {"channels": 4, "batch": 2} if form.startswith("biggan") else {}
+    size = SIZES.get(form.partition("-")[0], {})
     return sampler_settings("tiny", form=form, data=str(bands), out=out, overrides={**size, **overrides, "loop": loop})
 
 
@@ -142,6 +146,16 @@ def test_a_run_that_is_cut_goes_on_to_the_same_numbers(form: str, bands: Path, t
     assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[key], value, atol=0, rtol=0, msg=key)
+
+
+def test_components_of_few_rows_are_those_of_their_covariance() -> None:
+    rows = torch.randn(12, 40, generator=torch.Generator().manual_seed(0)) * torch.linspace(2, 0.1, 40)
+    code, basis, mean = whitened(rows, 7)
+    torch.testing.assert_close(mean, rows.mean(0))
+    torch.testing.assert_close(code.t() @ code / 12, torch.eye(7), atol=1e-4, rtol=0)
+    values, vectors = torch.linalg.eigh(torch.cov(rows.t(), correction=0).double())
+    wanted = vectors[:, -7:] @ torch.diag(values[-7:]) @ vectors[:, -7:].t()  # whatever their signs
+    torch.testing.assert_close((basis @ basis.t()).double(), wanted, atol=1e-4, rtol=0)
 
 
 def test_both_networks_and_the_running_mean_move(bands: Path, tmp_path: Path) -> None:
@@ -458,18 +472,7 @@ torch.save({"loss": values, "weights": weights}, Path(out) / (os.environ["RANK"]
 
 
 def test_two_processes_see_different_pictures_and_keep_the_same_weights(bands: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    environment |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PROCESS, str(bands), str(tmp_path)]
-    processes = [
-        subprocess.Popen(command, env=environment | {"RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE)
-        for r in range(2)
-    ]
-    outputs = [p.communicate(timeout=180)[1].decode() for p in processes]
-    assert [p.returncode for p in processes] == [0, 0], outputs
+    run_ranks(PROCESS, str(bands), str(tmp_path))
     first, second = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(2))
     assert first["loss"] != second["loss"]  # before averaging: each process has pictures of its own
     torch.testing.assert_close(first["weights"], second["weights"], atol=1e-6, rtol=0)

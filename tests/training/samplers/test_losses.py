@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import run_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,17 +101,7 @@ def test_two_processes_have_the_loss_and_the_gradient_of_the_whole_batch(tmp_pat
     torch.manual_seed(3)
     real, drawn = torch.randn(8) + 1, torch.randn(8)
     torch.save([real, drawn], tmp_path / "in.pt")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    command = [sys.executable, "-c", PROCESS, str(tmp_path / "in.pt"), str(tmp_path / "out.pt")]
-    processes = [
-        subprocess.Popen(command, env=environment | {"RANK": str(r), "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-        for r in range(2)
-    ]
-    outputs = [p.communicate(timeout=180)[1].decode() for p in processes]
-    assert [p.returncode for p in processes] == [0, 0], outputs
+    run_ranks(PROCESS, str(tmp_path / "in.pt"), str(tmp_path / "out.pt"))
     found = torch.load(tmp_path / "out.pt", weights_only=True)
     for name in LOSSES:
         for what, loss in (("d", discriminator_loss), ("g", generator_loss)):
