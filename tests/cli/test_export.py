@@ -35,3 +35,12 @@ def test_every_network_gets_a_file_and_a_line(
 def test_without_onnx_nothing_is_loaded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx, "find_spec", lambda name: None)
     assert "onnx" in run("export", "--pipeline", "nowhere", code=2).stderr
+
+
+@pytest.mark.slow  # half a minute: two networks are traced and checked
+def test_typed_and_checked_whole(run: Run, pipeline_folder: Path, tmp_path: Path) -> None:
+    skip_without("onnxruntime")
+    done = run("export", "--pipeline", pipeline_folder, "-o", tmp_path / "onnx", "--json")
+    rows = json.loads(done.stdout)["networks"]
+    assert [Path(row["file"]).name for row in rows] == ["sampler.onnx", "decoder-1.onnx"]
+    assert all(row["difference"] <= onnx.LIMIT for row in rows)
