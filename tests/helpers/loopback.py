@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import socket
@@ -23,14 +24,27 @@ class Asked:
         return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
 
     def raw(self, body: dict[str, Any]) -> socket.socket:
+        """The connection of a request for a picture whose answer nobody has read."""
         data = json.dumps(body).encode()
-        opened = socket.create_connection((self.host, int(self.port)), timeout=30)
-        opened.sendall(
-            b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            + f"Content-Length: {len(data)}\r\n\r\n".encode()
-            + data
-        )
+        return self.opened("/generate", data, length=len(data))
+
+    def opened(self, path: str, data: bytes, *, length: int) -> socket.socket:
+        """The connection of a POST request that promised `length` bytes and sent `data`; it ends with the answer."""
+        opened = self.connected()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {length}"
+        opened.sendall(f"{head}\r\n\r\n".encode() + data)
         return opened
+
+    def connected(self) -> socket.socket:
+        """A connection on which nothing was sent."""
+        return socket.create_connection((self.host, int(self.port)), timeout=30)
+
+
+def answer_on(opened: socket.socket) -> bytes:
+    """All that comes on a connection until it ends."""
+    with opened:
+        return b"".join(iter(functools.partial(opened.recv, 1 << 16), b""))
 
 
 def until(what: Callable[[], object], limit: float = 20) -> None:
