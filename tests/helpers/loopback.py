@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+HANGS = 300  # seconds after which a service is taken to hang; busy machines need many
+
 
 class Asked:
     """Requests from threads to a service on loopback."""
@@ -18,7 +20,7 @@ class Asked:
         self.host, self.port = address.split("//")[1].rstrip("/").split(":")
 
     def post(self, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self.host, int(self.port), timeout=30)
+        connection = http.client.HTTPConnection(self.host, int(self.port), timeout=HANGS)
         connection.request("POST", "/generate", json.dumps(body), {"content-type": "application/json"})
         response = connection.getresponse()
         return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
@@ -38,7 +40,7 @@ class Asked:
 
     def connected(self) -> socket.socket:
         """A connection on which nothing was sent."""
-        return socket.create_connection((self.host, int(self.port)), timeout=30)
+        return socket.create_connection((self.host, int(self.port)), timeout=HANGS)
 
 
 def answer_on(opened: socket.socket) -> bytes:
@@ -47,7 +49,7 @@ def answer_on(opened: socket.socket) -> bytes:
         return b"".join(iter(functools.partial(opened.recv, 1 << 16), b""))
 
 
-def until(what: Callable[[], object], limit: float = 20) -> None:
+def until(what: Callable[[], object], limit: float = HANGS) -> None:
     """Wait until `what()` holds; a limit for a hanging service, not a measure."""
     end = time.monotonic() + limit
     while not what():
