@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,15 @@ from nsbgan_infer.errors import NsbError, UsageError, WorkError, missing_extra
 from nsbgan_infer.storage.reach import answers
 
 KNOCK = 5.0  # seconds for a connection
-JOIN = 9.0  # seconds more for the cluster to take this process in
+JOIN = 8.0  # seconds more for the cluster to take a process in
+TRIAL = """
+import os, sys
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+import ray
+print("imported", flush=True)
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="error")
+ray.shutdown()
+"""
 QUIET = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
 
 
@@ -42,26 +52,61 @@ def cluster(ray: Any, address: str | None, workers: int, **local: Any) -> Iterat
         yield
         return
     address, named_by = pick_address(address)
+    try:
+        _start(ray, address, named_by, {"num_cpus": max(workers, os.cpu_count() or 1), **local})
+        with _sigterm_told_apart():
+            yield
+    finally:
+        if address is None or ray.is_initialized():
+            ray.shutdown()
+
+
+def _start(ray: Any, address: str | None, named_by: str, local: dict[str, Any]) -> None:
+    """Join or start Ray, and leave SIGTERM as it was: Ray puts its own handler there, which knows nothing of a run."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             check_address(address, named_by)
-            _join(ray, address, named_by)
+            _try_to_join(address, named_by)
+            ray.init(address=address, **QUIET)
         else:
-            cpus = max(workers, os.cpu_count() or 1)
-            settings = {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            ray.init(address="local", **settings, **local, **QUIET)
+            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **local, **QUIET)
     except NsbError:
+        raise
+    except SystemExit:  # what Ray makes of SIGTERM while it starts
+        signal.signal(signal.SIGTERM, handler)
+        signal.raise_signal(signal.SIGTERM)
         raise
     except Exception as error:  # Ray raises many types, a plain Exception where this machine is too busy
         where = f"at {address}{named_by}" if address else "on this machine"
         raise WorkError(f"No Ray cluster {where}: {str(error).strip().splitlines()[0]}") from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _sigterm_told_apart() -> Iterator[None]:
+    """Raise what the handler of SIGTERM raised: Ray, while it waits, makes a plain KeyboardInterrupt of it."""
+    before, raised = signal.getsignal(signal.SIGTERM), list[BaseException]()
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        try:
+            before(number, frame)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    signal.signal(signal.SIGTERM, handler)
     try:
         yield
+    except KeyboardInterrupt as error:
+        raise (raised or [error])[-1] from None
     finally:
-        ray.shutdown()
+        signal.signal(signal.SIGTERM, before)
 
 
 def pick_address(address: str | None) -> tuple[str | None, str]:
@@ -94,22 +139,23 @@ def check_address(address: str, named_by: str = "") -> None:
         )
 
 
-def _join(ray: Any, address: str, named_by: str) -> None:
-    """`ray.init` for an address, given up after `JOIN` seconds: it would go on trying for minutes."""
-    failed: list[BaseException] = []
+def _try_to_join(address: str, named_by: str) -> None:
+    """Join a cluster in a process of its own, and leave it again. Raises WorkError where that fails or takes longer.
 
-    def work() -> None:
+    Ray itself would go on for minutes, and a process that gave it up in a thread crashes at its end.
+    """
+    command = [sys.executable, "-c", TRIAL, address]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as trial:
+        assert trial.stdout is not None
         try:
-            ray.init(address=address, **QUIET)
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(JOIN)
-    if failed:
-        raise failed[0]
-    if thread.is_alive():
-        raise WorkError(
-            f"No Ray cluster at {address}{named_by}: what listens there does not answer as one. Look the address up."
-        )
+            trial.stdout.readline()  # Ray is imported, which may take long where the disk is slow
+            _, said = trial.communicate(timeout=JOIN)
+        except subprocess.TimeoutExpired:
+            why = "what listens there does not answer as one. Look the address up."
+            raise WorkError(f"No Ray cluster at {address}{named_by}: {why}") from None
+        finally:
+            trial.kill()
+    if trial.returncode:
+        last = [f"Ray ended with {trial.returncode}", *said.strip().splitlines()][-1]
+        raise WorkError(f"No Ray cluster at {address}{named_by}: {last}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from nsbgan_infer.cli.heap import keep_few_primitives
+
 
 @click.command("demo")
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: the first free one from 7860.")
@@ -20,6 +22,7 @@ def command(port: int | None, host: str, preset: str) -> None:
 
     find_preset(preset)
     check_extra("demo", "gradio")
+    keep_few_primitives()
     from nsbgan_infer.serving.actions import Studio
     from nsbgan_infer.serving.demo import build_demo
     from nsbgan_infer.serving.server import serve

@@ -110,10 +110,10 @@ class LazyGroup(Group):
 
 def exit_code(work: Callable[[], Any]) -> int:
     """Run `work`; say what went wrong on standard error in one sentence and return the exit code."""
+    _replace_closed_streams()
     try:
         result = work()
-        if sys.stdout is not None:
-            sys.stdout.flush()  # a full disk is told of here, not while Python ends
+        sys.stdout.flush()  # a full disk is told of here, not while Python ends
     except (click.Abort, KeyboardInterrupt) as error:  # click makes the one of the other
         return 143 if isinstance(error, Terminated) or isinstance(error.__cause__, Terminated) else 130
     except click.exceptions.NoArgsIsHelpError as error:
@@ -136,9 +136,22 @@ def exit_code(work: Callable[[], Any]) -> int:
 def _failed(error: Exception, sentence: str, code: int) -> int:
     if os.environ.get("NSBGAN_DEBUG") == "1":
         traceback.print_exception(error)
-    if sys.stderr is not None:
-        click.echo(f"nsbgan: error: {' '.join(sentence.split())}", err=True)
+    click.echo(f"nsbgan: error: {' '.join(sentence.split())}", err=True)
     return code
+
+
+def _replace_closed_streams() -> None:
+    """Streams that were closed before the program began (`>&-`) go nowhere; Python has None in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - until the process ends
+
+
+def _take_standard_numbers() -> None:
+    """Let no file have the number of a closed stream: what a library in C complains of would be written into it."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def _refused_by_the_system(error: OSError) -> str:
@@ -211,6 +224,7 @@ def run() -> None:
     """The console script."""
     from nsbgan_infer.cli.heap import keep_heap
 
+    _take_standard_numbers()
     keep_heap()
     signal.signal(signal.SIGTERM, _terminate)
     cli.main(prog_name="nsbgan")

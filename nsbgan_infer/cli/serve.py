@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nsbgan_infer.cli.complete import preset_names
+from nsbgan_infer.cli.heap import keep_few_primitives
 from nsbgan_infer.errors import UsageError, missing_extra
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def command(
     finished first.
     """
     check_extra()
+    keep_few_primitives()
     from nsbgan_infer.presets import find_preset
     from nsbgan_infer.serving.limits import Limits, read_token
 

@@ -25,6 +25,7 @@ from nsbgan_infer.classes import NUM_CLASSES, find_class
 from nsbgan_infer.classifiers.base import Classifier, ClassifierInfo, Scores
 from nsbgan_infer.devices import pick_device
 from nsbgan_infer.encoders.lifting import dwt2
+from nsbgan_infer.errors import NsbError
 from nsbgan_infer.images import EXIF_DESCRIPTION, file_name, save_image, to_pil
 from nsbgan_infer.latents import LAST_SEED, Latents, join_latents, walk
 from nsbgan_infer.pipeline import Drawing, NsbPipeline, Output, Progress, Request
@@ -130,11 +131,17 @@ class Studio:
             return path if path.exists() else None
 
     def draw_thumbs(self) -> None:
-        """Draw the pictures of all classes, so that the first visitor need not wait for them. Ends when closed."""
+        """Draw the pictures of all classes, so that the first visitor need not wait for them.
+
+        Ends when closed, and where a picture cannot be made or kept: whoever asks for it is told.
+        """
         for class_id in self.known:
             if self._closed.is_set():
                 return
-            self.thumb(class_id)
+            try:
+                self.thumb(class_id)
+            except (NsbError, OSError):
+                return
 
     def generate(
         self,

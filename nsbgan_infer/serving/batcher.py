@@ -11,8 +11,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +66,7 @@ class Batcher:
         self.work, self.limit, self.batch, self.threads = work, queue, batch, threads
         self.seen = seen
         self.running = 0
+        self.held = 0  # requests whose photo is arriving
         self.seconds = 0.0  # that one request takes, a moving mean
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -91,11 +93,7 @@ class Batcher:
         """
         job = _Job(key, task)
         with self._changed:
-            if self._stopping:
-                raise StoppingError("The service is stopping: ask another one, or later.")
-            if len(self._waiting) >= self.limit:
-                again = self._retry_after()
-                raise BusyError(f"{self.limit} requests are waiting: try again in {again} s.", again)
+            self._check_room()
             self._waiting.append(job)
             self._changed.notify()
         try:
@@ -106,6 +104,24 @@ class Batcher:
             raise TooLateError(f"The request was not done within {seconds:g} s and is given up.") from error
         finally:
             self._give_up(job)
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Around the arrival of something large: as many may arrive as may wait, and none where the queue is full.
+
+        Raises BusyError and StoppingError.
+        """
+        with self._changed:
+            self._check_room()
+            if self.held >= self.limit:
+                again = self._retry_after()
+                raise BusyError(f"{self.limit} photos are arriving: try again in {again} s.", again)
+            self.held += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.held -= 1
 
     def close(self, seconds: float = 30.0) -> None:
         """Take on nothing more, finish what waits for at most `seconds`, and give up the rest."""
@@ -121,6 +137,14 @@ class Batcher:
         for job in left:
             job.given_up = True
             job.future.cancel()
+
+    def _check_room(self) -> None:
+        """Raise StoppingError or BusyError where nothing more is taken on."""
+        if self._stopping:
+            raise StoppingError("The service is stopping: ask another one, or later.")
+        if len(self._waiting) >= self.limit:
+            again = self._retry_after()
+            raise BusyError(f"{self.limit} requests are waiting: try again in {again} s.", again)
 
     def _retry_after(self) -> int:
         return max(1, math.ceil(self.seconds * (len(self._waiting) + self.running) / self.threads))

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from nsbgan_infer.classes import find_class
-from nsbgan_infer.errors import MissingExtraError, NsbError, UsageError
+from nsbgan_infer.errors import MissingExtraError, NsbError, UsageError, WorkError
 from nsbgan_infer.inversion import STEPS, Freedom
 from nsbgan_infer.serving.batcher import Batcher, BusyError, StoppingError, TooLateError, Work
 from nsbgan_infer.serving.handbook import handbook
@@ -30,12 +30,15 @@ from nsbgan_infer.serving.limits import Guard, Limits
 from nsbgan_infer.serving.making import InvertTask, Made, UpscaleTask
 from nsbgan_infer.serving.metrics import Metrics
 from nsbgan_infer.serving.offers import Offers
+from nsbgan_infer.serving.problems import COMMAND, problem_of
 from nsbgan_infer.serving.schemas import ClassRow, GenerateBody, Generated, Health, Models, Problem
 
 MOST_STEPS = 200  # of an inversion
+UNREAD = "There was an error parsing the body"  # fastapi's, of JSON that is too deep, or no text
 GONE = 499  # nobody reads it: the client has closed the connection
 PNG: dict[str, Any] = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
+    408: {"model": Problem, "description": "The body did not arrive in time."},
     413: {"model": Problem, "description": "The body is too long."},
     422: {"model": Problem, "description": "What was asked for cannot be."},
     429: {"model": Problem, "description": "The queue is full; Retry-After says when to come back."},
@@ -114,7 +117,8 @@ def build_service(
     ) -> Response:
         """The photo as PNG with its profile, EXIF data and resolution. What was left out stands in `X-Notes`."""
         name = offers.upscaler(decoder)
-        photo = await _photo(request)
+        with batcher.arriving():
+            photo = await _photo(request)
         done = await made(request, object(), UpscaleTask(photo, name, limits.pixels), seconds)
         return _png(done, "enlarged")
 
@@ -135,7 +139,9 @@ def build_service(
         `Accept: application/json` these too."""
         as_json = _wants_json(request)
         name, class_id = offers.inversion(preset, wanted)
-        task = InvertTask(await _photo(request), name, class_id, steps, freedom, limits.pixels)
+        with batcher.arriving():
+            photo = await _photo(request)
+        task = InvertTask(photo, name, class_id, steps, freedom, limits.pixels)
         done = await made(request, object(), task, seconds)
         return _latents(done) if as_json else _png(done, "inverted")
 
@@ -188,13 +194,15 @@ def _add_errors(app: FastAPI) -> None:
         if isinstance(error, BusyError):
             return answer(429, error, {"Retry-After": str(error.retry_after)})
         kinds = {MissingExtraError: 501, UsageError: 422, TooLateError: 504, StoppingError: 503}
-        return answer(next((status for kind, status in kinds.items() if isinstance(error, kind)), 500), error)
+        status = next((status for kind, status in kinds.items() if isinstance(error, kind)), 500)
+        return answer(status, problem_of(error).text if COMMAND.search(str(error)) else error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        return answer(422, UsageError(f"{where or 'The body'}: {first['msg']}."))
+        if first["loc"] == ("body",) and request.headers.get("content-length") != "0" and not _is_json(request):
+            return answer(415, "Send JSON, with the header Content-Type: application/json.")
+        return answer(422, _told(first))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_request: Request, _error: ClientDisconnect) -> Response:
@@ -202,11 +210,29 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(_request: Request, error: HTTPException) -> Response:
-        return answer(error.status_code, f"{error.detail}.", dict(error.headers or {}))
+        said = "The body is no JSON that can be read" if error.detail == UNREAD else error.detail.rstrip(".")
+        return answer(error.status_code, f"{said}.", dict(error.headers or {}))
 
     @app.exception_handler(Exception)
     async def unexpected(_request: Request, error: Exception) -> Response:
         return answer(500, f"Unexpected {type(error).__name__} (the service's own output shows where).")
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def _told(problem: Mapping[str, Any]) -> str:
+    """One problem of pydantic's as a sentence."""
+    kind, where = problem["type"], problem["loc"][1:]
+    if kind == "json_invalid":
+        return f"The body is no JSON: {problem['ctx']['error']} at character {where[0]}."
+    if not where:
+        return 'The body is no JSON object, such as {"class": 207}.'
+    if where[0] == "class" and problem["loc"][0] == "body":  # of whole numbers and texts, the reader chose neither
+        return 'class: Give an id, a WordNet id or a name, such as 207, "n02099601" or "golden retriever".'
+    return f"{'.'.join(map(str, where))}: {problem['msg']}."
 
 
 def _counted(
@@ -272,6 +298,9 @@ async def _photo(request: Request) -> bytes:
         if error.status_code != 400:
             raise
         raise UsageError(f"The form cannot be read: {error.detail.rstrip('.')}.") from error
+    except OSError as error:  # a large form goes through a temporary file
+        why = error.strerror or type(error).__name__
+        raise WorkError(f"The service has no place for a form ({why}): send the photo itself as the body.") from error
     if not data:
         raise UsageError("The body is empty: send the photo's file.")
     return data

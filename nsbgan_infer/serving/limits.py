@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import os
@@ -33,7 +34,7 @@ class Limits:
     batch: int = 4
     """Pictures made together, of requests that wait together."""
     seconds: float = 60.0
-    """From a request's arrival to its answer; then 504. A request may ask for less."""
+    """From a request's arrival to its answer; then 504. A request may ask for less. A body has as long to arrive."""
     upload: int = 32 << 20
     """Bytes of a photo."""
     pixels: int = 1 << 20
@@ -66,7 +67,7 @@ def read_token(file: Path | None) -> str | None:
 
 
 class Guard:
-    """An ASGI application before another: asks for the token, and ends bodies that are too long with 413."""
+    """An ASGI application before another: asks for the token, and ends bodies that are too long (413) or slow (408)."""
 
     def __init__(self, app: App, limits: Limits, token: str | None = None) -> None:
         self.app, self.limits, self.token = app, limits, token
@@ -87,17 +88,43 @@ class Guard:
         if not length.isdigit() or int(length) > most:
             await refuse(send, 413, f"The body is longer than {most:,} bytes.", {"connection": "close"})
             return
-        seen = 0
+        if scope["method"] == "HEAD":  # answered as GET; the server sends no body
+            scope = {**scope, "method": "GET"}
+        told = False
+
+        async def tell(message: Message) -> None:
+            nonlocal told
+            told = True
+            await send(message)
+
+        try:
+            await self.app(scope, self._counted(receive, most), tell)
+        except asyncio.CancelledError:  # the server's, once the time that it takes to stop is over
+            if not told:
+                await refuse(send, 503, "The service has stopped before this was done.", {"connection": "close"})
+
+    def _counted(self, receive: Receive, most: int) -> Receive:
+        """`receive` for a body of `most` bytes, whose length need not have been told, and that arrives in time."""
+        seen, whole = 0, False
+        end = asyncio.get_running_loop().time() + self.limits.seconds
 
         async def counted() -> Message:
-            nonlocal seen  # of a body whose length was not told before
-            message = await receive()
+            nonlocal seen, whole
+            if whole:  # what comes now is the end of the connection
+                return await receive()
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError as error:
+                text = f"The body did not arrive within {self.limits.seconds:g} s"
+                raise HTTPException(408, text, {"connection": "close"}) from error
+            whole = not message.get("more_body")
             seen += len(message.get("body", b""))
             if seen > most:
                 raise HTTPException(413, f"The body is longer than {most:,} bytes", {"connection": "close"})
             return message
 
-        await self.app(scope, counted, send)
+        return counted
 
     def _may(self, scope: MutableMapping[str, Any]) -> bool:
         kind, _, given = headers_of(scope).get("authorization", "").partition(" ")

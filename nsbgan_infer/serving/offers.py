@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nsbgan_infer.classes import ImageNetClass, all_classes, find_class
-from nsbgan_infer.errors import UsageError, unknown_name
+from nsbgan_infer.errors import UnknownNameError, UsageError, unknown_name
 from nsbgan_infer.pipeline import Drawing, NsbPipeline
 from nsbgan_infer.registry import entries
 from nsbgan_infer.serving.choices import usable
 from nsbgan_infer.serving.making import GenerateTask
+from nsbgan_infer.serving.problems import COMMAND, without_commands
 from nsbgan_infer.serving.schemas import GenerateBody, PresetRow
 from nsbgan_infer.storage.shipped import default_upscaler
 
@@ -93,7 +94,12 @@ class Offers:
             return None
         if wanted is None:
             raise UsageError('Which class? Give "class" with an id, a WordNet id or a name, for example 207.')
-        found = find_class(str(wanted)[:100])
+        try:
+            found = find_class(str(wanted)[:100])
+        except UnknownNameError as error:
+            said = str(error)
+            kept = without_commands(said) if COMMAND.search(said) else said
+            raise UsageError(f"{kept} GET /classes?q=WORD searches by name.") from error
         if found.id not in offer.classes:
             raise UsageError(f"The preset {offer.name} does not draw {found.name}: GET /classes lists what is drawn.")
         return found.id

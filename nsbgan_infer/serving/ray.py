@@ -7,6 +7,7 @@ lost with a replica.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from nsbgan_infer.storage.hub import set_offline
 
 APP = "nsbgan"
 LOOK = 0.2  # seconds between two looks at whether somebody still waits
+NOBODY = "Nobody waits for these pictures any more."
 TRIES = 5  # replicas that may die on one batch before it is the batch's fault
 
 
@@ -77,15 +79,22 @@ def replicas_on_ray(
             handle = serve.run(bound, name=APP, route_prefix=None)
         except RuntimeError as error:
             raise WorkError(f"The replicas could not start: {str(error).strip().splitlines()[-1]}") from error
+        ended = threading.Event()
         try:
-            yield lambda tasks, given_up: ask_replicas(ray, handle, tasks, given_up)
+            yield lambda tasks, given_up: ask_replicas(ray, handle, tasks, lambda: ended.is_set() or given_up())
         finally:
+            ended.set()
             serve.shutdown()
 
 
 def ask_replicas(ray: Any, handle: Any, tasks: Sequence[Any], given_up: GivenUp) -> list[Any]:
-    """The results of one batch from whichever replica is free. Raises WorkError where one after the other dies."""
+    """The results of one batch from whichever replica is free. Raises WorkError where one after the other dies.
+
+    Nothing is asked once it is given up: Ray, where it has ended, would start anew for it.
+    """
     for _ in range(TRIES):
+        if given_up():
+            raise GivenUpError(NOBODY)
         response = handle.remote(list(tasks))
         try:
             return _wait(response, given_up)
@@ -106,4 +115,4 @@ def _wait(response: Any, given_up: GivenUp) -> list[Any]:
         except TimeoutError:
             if given_up():
                 response.cancel()
-                raise GivenUpError("Nobody waits for these pictures any more.") from None
+                raise GivenUpError(NOBODY) from None

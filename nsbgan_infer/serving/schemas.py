@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from nsbgan_infer.latents import LAST_SEED
 
@@ -14,7 +14,7 @@ class GenerateBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    wanted: int | str | None = Field(
+    wanted: StrictInt | StrictStr | None = Field(
         None,
         alias="class",
         description="An id (207), a WordNet id (n02099601) or a name (golden retriever).",
@@ -22,10 +22,12 @@ class GenerateBody(BaseModel):
     )
     seed: int = Field(0, ge=0, le=LAST_SEED, strict=True)
     preset: str | None = Field(None, max_length=100, description="One of GET /models; the first if left out.")
-    truncation: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    truncation: float | None = Field(None, gt=0, le=1, strict=True, allow_inf_nan=False)
     truncation_mode: Literal["scale", "resample", "std"] | None = None
     resolution: int | None = Field(None, ge=1, le=4096, strict=True, description="Of those of the preset.")
-    seconds: float | None = Field(None, gt=0, allow_inf_nan=False, description="Give up after so many seconds.")
+    seconds: float | None = Field(
+        None, gt=0, strict=True, allow_inf_nan=False, description="Give up after so many seconds."
+    )
 
 
 class Generated(BaseModel):

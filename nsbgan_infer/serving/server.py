@@ -70,7 +70,7 @@ def _server(app: Any, host: str, port: int | None, first: int) -> tuple[Any, Any
             host=host,
             port=number,
             log_config=None,
-            log_level="warning",
+            log_level="error",  # what a client sends wrong, it is told, not the log
             access_log=False,
             timeout_graceful_shutdown=GRACE,
             timeout_keep_alive=15,

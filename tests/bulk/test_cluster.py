@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
-import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,20 +19,18 @@ COVERS = ["storage.reach"]
 
 
 class FakeRay(SimpleNamespace):
-    """Notes how it was started; `hangs` as Ray does with a server that never answers."""
+    """Notes how it was started."""
 
-    def __init__(self, *, hangs: bool = False, fails: Exception | None = None) -> None:
-        super().__init__(started=None, stopped=0, hangs=hangs, fails=fails)
+    def __init__(self, *, fails: BaseException | None = None) -> None:
+        super().__init__(started=None, stopped=0, fails=fails)
 
     def is_initialized(self) -> bool:
-        return False
+        return self.started is not None and not self.stopped
 
     def init(self, **settings: Any) -> None:
-        self.started = settings
-        if self.hangs:
-            threading.Event().wait(30)
         if self.fails:
             raise self.fails
+        self.started = settings
 
     def shutdown(self) -> None:
         self.stopped += 1
@@ -72,10 +71,13 @@ def test_where_nobody_listens_is_one_sentence_that_names_the_variable(monkeypatc
 
 def test_a_server_that_does_not_answer_as_a_cluster_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "JOIN", 0.05)
+    monkeypatch.setattr(module, "TRIAL", "import time; print(flush=True); time.sleep(60)")
+    ray = FakeRay()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"ray://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(WorkError, match="does not answer as one"), cluster(FakeRay(hangs=True), address, 2):
+        with pytest.raises(WorkError, match="does not answer as one"), cluster(ray, address, 2):
             pass
+    assert ray.started is None and ray.stopped == 0
 
 
 def test_ray_is_started_here_and_stopped_or_joined(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +87,43 @@ def test_ray_is_started_here_and_stopped_or_joined(monkeypatch: pytest.MonkeyPat
         assert ray.started["address"] == "local" and ray.started["num_cpus"] >= 3 and ray.stopped == 0
     assert ray.stopped == 1
     joined = FakeRay()
+    monkeypatch.setattr(module, "TRIAL", "print()")
     with cluster(joined, "auto", 3):
         assert joined.started["address"] == "auto" and "num_cpus" not in joined.started
+    assert joined.stopped == 1
     failing = FakeRay(fails=ConnectionError("none runs\nmore"))
     with pytest.raises(WorkError, match="No Ray cluster at auto: none runs"), cluster(failing, "auto", 1):
         pass
+    monkeypatch.setattr(module, "TRIAL", "print(); raise ConnectionError('none found')")
+    with pytest.raises(WorkError, match="No Ray cluster at auto: ConnectionError: none found"), cluster(ray, "auto", 1):
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system has no SIGTERM")
+def test_sigterm_stays_ours_and_stops_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    class Ended(BaseException):
+        pass
+
+    def ours(_number: int, _frame: object) -> None:
+        raise Ended
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        for raised, expected in ((SystemExit(signal.SIGTERM), Ended), (KeyboardInterrupt(), KeyboardInterrupt)):
+            ray = FakeRay(fails=raised)
+            with pytest.raises(expected), cluster(ray, None, 1):
+                pass
+            assert ray.stopped == 1 and signal.getsignal(signal.SIGTERM) is ours
+        ray = FakeRay()
+        with pytest.raises(Ended), cluster(ray, None, 1):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except Ended:
+                raise KeyboardInterrupt from None  # as Ray does while it waits
+        assert ray.stopped == 1 and signal.getsignal(signal.SIGTERM) is ours
+        with pytest.raises(KeyboardInterrupt), cluster(FakeRay(), None, 1):
+            raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)

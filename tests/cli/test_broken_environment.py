@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,19 @@ from nsbgan_infer.cli.main import COMMANDS, cli, exit_code
 from nsbgan_infer.storage import hub
 from nsbgan_infer.storage.components import save_component
 
-EXTRAS = (
-    "accelerate", "efficientnet_lite_pytorch", "fastapi", "gradio", "matplotlib", "onnx", "openvino", "pillow_heif",
-    "prometheus_client", "ray", "spandrel", "tensorboard", "torch_fidelity", "uvicorn",
-)  # fmt: skip
+TOP = Path(__file__).resolve().parents[2]
+NO_RUNNING = ("test", "dev", "all")  # extras that no command needs
+
+
+def extras() -> list[str]:
+    """The packages that the optional extras name, as they are imported."""
+    if not (TOP / "pyproject.toml").is_file():
+        return []
+    table = tomllib.loads((TOP / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    named = [line for name, lines in table.items() if name not in NO_RUNNING for line in lines]
+    return sorted({re.split(r"[\[><=!~; ]", line)[0].lower().replace("-", "_") for line in named})
+
+
 LIGHT = {
     "classes": [["classes", "golden"], ["classes", "--json"]],
     "completion": [["completion", "bash"]],
@@ -168,10 +180,15 @@ def nothing_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "serve", serve)
 
 
+def lines_of(commands: dict[str, list[list[str]]]) -> list[list[str]]:
+    """All command lines, in order."""
+    return [line for lines in commands.values() for line in lines]
+
+
 def walk(commands: dict[str, list[list[str]]], *, charset: str = "utf-8") -> list[str]:
     """Run them all; those that ended in something else than success or one sentence."""
     wrong = []
-    for arguments in [line for lines in commands.values() for line in lines]:
+    for arguments in lines_of(commands):
         print(" ".join(arguments), flush=True)  # where a walk ends that the system ends
         result = CliRunner(charset=charset).invoke(cli, arguments, prog_name="nsbgan")
         said = result.stderr
@@ -206,7 +223,7 @@ def test_every_command_in_a_broken_environment(environment: str, monkeypatch: py
 
 @pytest.mark.slow  # minutes: every command without each extra
 @pytest.mark.usefixtures("files")
-@pytest.mark.parametrize("package", EXTRAS)
+@pytest.mark.parametrize("package", extras())
 def test_every_command_without_an_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     without(package)(monkeypatch)
     engines = {"openvino": ENGINES["openvino"]} if package == "openvino" else {}
@@ -220,12 +237,50 @@ def test_names_and_help_in_another_encoding(charset: str) -> None:
     assert walk({**helps, **{name: LIGHT[name] for name in ("upscale", "inspect", "convert")}}, charset=charset) == []
 
 
+@pytest.mark.slow  # minutes: every command
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("charset", ["ascii", "latin-1"])
+def test_every_command_in_another_encoding(charset: str) -> None:
+    assert walk(LIGHT, charset=charset) + walk(HEAVY, charset=charset) == []
+
+
 @pytest.mark.usefixtures("files")
 def test_streams_that_were_closed_before_the_program_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    for arguments in [*LIGHT["classes"], *LIGHT["upscale"], *LIGHT["convert"], ["classes", "no such thing"]]:
-        said = io.StringIO()
-        monkeypatch.setattr(sys, "stdout", None)
-        monkeypatch.setattr(sys, "stderr", said)
-        code = exit_code(lambda: cli.main(arguments, prog_name="nsbgan", standalone_mode=False))  # noqa: B023
-        monkeypatch.undo()
-        assert code in (0, 2) and "Unexpected" not in said.getvalue(), said.getvalue()
+    lines = [*LIGHT["classes"], *LIGHT["upscale"], *LIGHT["convert"], ["classes", "no such thing"]]
+    assert walk_with_closed_streams(lines, monkeypatch) == []
+
+
+@pytest.mark.slow  # minutes: every command
+@pytest.mark.usefixtures("files")
+def test_every_command_with_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert walk_with_closed_streams(lines_of(LIGHT) + lines_of(HEAVY), monkeypatch) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its shell cannot close streams")
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=str)
+def test_a_process_whose_streams_were_closed_works_and_opens_no_file_in_their_place(
+    closed: tuple[int, ...], tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code = (
+        f"import os, sys; [os.close(n) for n in {closed}]; "
+        "os.execv(sys.executable, [sys.executable, '-m', 'nsbgan_infer', *sys.argv[1:]])"
+    )
+    arguments = ["upscale", "a.png", "--decoder", "bicubic", "--out", "large.png"]
+    subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, check=True, capture_output=True)
+    assert Image.open(tmp_path / "large.png").size == (32, 32)
+
+
+def walk_with_closed_streams(lines: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run them without standard output, then without standard error too; those that ended wrongly."""
+    wrong = []
+    for arguments in lines:
+        for stderr in (io.StringIO(), None):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "stdout", None)
+                patch.setattr(sys, "stderr", stderr)
+                code = exit_code(lambda: cli.main(arguments, prog_name="nsbgan", standalone_mode=False))  # noqa: B023
+            said = stderr.getvalue() if stderr else ""
+            if code not in (0, 1, 2) or "Unexpected" in said or "Traceback" in said:
+                wrong.append(f"{' '.join(arguments)}: {code} {said}")
+    return wrong

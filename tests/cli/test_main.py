@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -171,6 +172,48 @@ def test_a_tuned_malloc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
     assert keep_heap() is False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory in use is asked of glibc")
+def test_what_torch_keeps_for_shapes_of_convolutions_is_bounded() -> None:
+    """Once as many shapes as are kept were seen, others take no more memory."""
+    code = (
+        "import ctypes, sys\n"
+        "from nsbgan_infer.cli import heap\n"
+        "heap.KEPT_PRIMITIVES = 64\n"
+        "heap.keep_few_primitives()\n"
+        "import torch\n"
+        "libc = ctypes.CDLL(None)\n"
+        "if not hasattr(libc, 'mallinfo2') or not torch.backends.mkldnn.is_available(): sys.exit(3)\n"
+        "class Info(ctypes.Structure):\n"
+        "    _fields_ = [(str(i), ctypes.c_size_t) for i in range(10)]\n"
+        "libc.mallinfo2.restype = Info\n"
+        "def used():\n"
+        "    return getattr(libc.mallinfo2(), '7')\n"  # uordblks
+        "weights = torch.rand(4, 1, 5, 1)\n"
+        "def see(side):\n"
+        "    for other in range(8, 108): torch.nn.functional.conv2d(torch.rand(3, 1, side, other), weights)\n"
+        "see(20)\n"
+        "before = used()\n"
+        "see(30); see(40); see(50)\n"
+        "sys.exit(used() - before > 2e6)\n"  # 12 MB more where 1,024 are kept
+    )
+    free = {k: v for k, v in os.environ.items() if not k.endswith("CACHE_CAPACITY")}
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=free)
+    if done.returncode == 3:
+        pytest.skip("there is no glibc here that tells memory in use, or no oneDNN")
+    assert done.returncode == 0
+
+
+def test_numbers_of_kept_shapes_that_a_user_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nsbgan_infer.cli.heap import KEPT_PRIMITIVES, keep_few_primitives
+
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    keep_few_primitives()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(KEPT_PRIMITIVES)
 
 
 def test_sigterm_has_a_code_of_its_own() -> None:

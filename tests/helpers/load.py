@@ -1,6 +1,6 @@
 """A bounded load test of the service on loopback: what it does at several times the rate that it can serve.
 
-`python tests/helpers/load.py --preset embedded --seconds 120` measures the bare pipeline before and after, serves
+`python tests/helpers/load.py --preset embedded --seconds 240` measures the bare pipeline before and after, serves
 in a process of its own, offers four times the pipeline's rate, and prints one JSON object.
 """
 
@@ -34,8 +34,8 @@ class Load:
     other: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     """Seconds of the served ones."""
-    memory: list[int] = field(default_factory=list)
-    """Bytes of the server's memory, a second apart, where it is known."""
+    memory: list[tuple[float, int]] = field(default_factory=list)
+    """Seconds, and bytes of the server's memory then; a second or more apart, where it is known."""
 
     def percentile(self, share: float) -> float:
         """Of the latencies."""
@@ -51,7 +51,7 @@ async def offer(port: int, rate: float, seconds: float, *, classes: tuple[int, .
         waiting.add(task := asyncio.ensure_future(_ask(port, load, classes[number % len(classes)], number)))
         task.add_done_callback(waiting.discard)
         if pid and now - noted >= 1:
-            load.memory.append(_memory(pid))
+            load.memory.append((now, _memory(pid)))
             noted = now
         number += 1
         await asyncio.sleep(max(0.0, number / rate - (time.perf_counter() - begun)))
@@ -139,7 +139,7 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--preset", default="embedded")
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--queue", type=int, default=8)
     parser.add_argument("--times", type=float, default=4)
@@ -147,9 +147,12 @@ def main() -> None:
     pictures = 2 * given.batch
     rates = [bare_rate(given.preset, pictures, given.batch)]
     with served(given.preset, given.batch, given.queue) as (port, pid):
-        asyncio.run(offer(port, 0.5, 2, classes=(207,)))  # the first picture warms up
+        started, offered = _memory(pid), given.times * rates[0][0]
+        asyncio.run(
+            offer(port, offered, 4 * given.batch / rates[0][0], classes=(207, 217, 497))
+        )  # full batches warm up
         before = cpu_seconds(pid)
-        load = asyncio.run(offer(port, given.times * rates[0][0], given.seconds, classes=(207, 217, 497), pid=pid))
+        load = asyncio.run(offer(port, offered, given.seconds, classes=(207, 217, 497), pid=pid))
         used = cpu_seconds(pid) - before
     rates.append(bare_rate(given.preset, pictures, given.batch))
     report = {k: v for k, v in asdict(load).items() if k not in ("latencies", "memory")}
@@ -158,7 +161,12 @@ def main() -> None:
     report |= {"by_cpu": by_cpu, "ratio_by_cpu": by_cpu / statistics.mean(c for _, c in rates)}
     report |= {"machine_load": os.getloadavg()}
     report |= {"p50": load.percentile(0.5), "p99": load.percentile(0.99)}
-    report |= {"memory": [load.memory[0], max(load.memory), load.memory[-1]]}
+    in_order = sorted(load.memory, reverse=True)
+    curve = {
+        f"{end} s": next(n for then, n in in_order if then <= end) for end in range(30, int(given.seconds) + 1, 30)
+    }
+    megabytes = {"start": started, **curve, "most": max(n for _, n in load.memory)}
+    report |= {"memory": {name: round(n / 1e6) for name, n in megabytes.items()}}
     print(json.dumps(report))
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from tiny import TinyClassifier
 from tiny_studio import TinyStudio
 
+from nsbgan_infer.errors import WorkError
 from nsbgan_infer.images import read_recipe
 from nsbgan_infer.pipeline import Drawing, NsbPipeline
 from nsbgan_infer.registry import BUILT_IN, Entry, entries
@@ -92,6 +93,16 @@ def test_all_small_pictures_are_drawn_ahead_until_the_studio_closes(studio: Stud
     studio.close()
     studio.draw_thumbs()
     assert studio.thumb(1) is None and not studio.folder.exists()
+
+
+def test_drawing_ahead_ends_quietly_where_nothing_can_be_kept(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise WorkError("Cannot write 1.webp: No space left on device.")
+
+    monkeypatch.setattr("nsbgan_infer.serving.actions.save_image", full)
+    studio.draw_thumbs()
+    with pytest.raises(WorkError, match="No space left"):
+        studio.thumb(1)
 
 
 def test_tiles_are_the_classes_that_match_and_can_be_drawn(studio: Studio) -> None:

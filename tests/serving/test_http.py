@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -23,9 +24,10 @@ from nsbgan_infer.images import read_recipe
 pytest.importorskip("fastapi", reason="the service needs the extra serve")
 pytest.importorskip("prometheus_client", reason="the service needs the extra serve")
 from fastapi.testclient import TestClient
-from loopback import Asked, until
+from loopback import Asked, answer_on, until
 from tiny_service import HeldMaker, tiny_service
 
+from nsbgan_infer.serving import server
 from nsbgan_infer.serving.limits import Limits, read_token
 from nsbgan_infer.serving.server import serve_in_thread
 
@@ -40,6 +42,7 @@ COVERS = [
 ]
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries
 JSON = {"accept": "application/json"}
+TYPED = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +110,33 @@ def test_latents_and_recipe_come_as_json_where_accept_asks_for_it(client: TestCl
         ({"class": 1, "seed": "1"}, "seed: "),
         ({"class": 1, "truncation": 0}, "truncation: "),
         ({"class": 1, "resolution": 100}, "100"),
-        ({"class": {"a": 1}}, "class"),
+        ({"class": {"a": 1}}, "class: Give an id, a WordNet id or a name"),
+        ({"class": True}, "class: Give an id"),
+        ({"class": 2.5}, "class: Give an id"),
+        ({"class": 10**30}, "GET /classes?q=WORD searches by name"),
+        ({"class": 1, "truncation": "0.5"}, "truncation: Input should be a valid number"),
+        ({"class": 1, "seconds": "1"}, "seconds: Input should be a valid number"),
+        ({"class": "dog", "seconds": 1e308}, "is ambiguous, give the id of one of these"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(client: TestClient, body: dict[str, Any], says: str) -> None:
-    assert says in error_of(client.post("/generate", json=body), 422)
+    said = error_of(client.post("/generate", json=body), 422)
+    assert says in said and "`nsbgan" not in said
 
 
 def test_what_is_no_json_and_no_path_is_one_sentence(client: TestClient) -> None:
     for data in (b"{", b"\xff", b"[1]", b"", b"[" * 50_000):
         response = client.post("/generate", content=data, headers={"content-type": "application/json"})
-        error_of(response, 400 if data in (b"\xff", b"[" * 50_000) else 422)
+        said = error_of(response, 400 if data in (b"\xff", b"[" * 50_000) else 422)
+        assert said.startswith("The body is no JSON"), said
+    assert client.post("/generate", content=b'{"class": ', headers=TYPED).json()["error"].endswith("at character 10.")
+    huge = client.post("/generate", content=b'{"class": ' + b"9" * 5000 + b"}", headers=TYPED)
+    assert error_of(huge, 400) == "The body is no JSON that can be read."
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "image/png", ""):
+        response = client.post("/generate", content=b'{"class": 1}', headers={"content-type": kind})
+        assert "the header Content-Type: application/json" in error_of(response, 415)
+    for path in ("/health", "/classes", "/metrics"):
+        assert client.head(path).status_code == 200
     assert error_of(client.get("/nothing"), 404) == "Not Found."
     assert error_of(client.get("/generate"), 405) == "Method Not Allowed."
 
@@ -210,6 +229,75 @@ def test_bodies_that_are_too_long_are_ended() -> None:
             for response in (told, untold):
                 assert "The body is longer than" in error_of(response, 413)
         assert client.post("/upscale", content=photo()).status_code == 200
+
+
+def test_a_form_without_a_place_for_temporary_files_is_one_sentence(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null/tmp"])
+    large = client.post("/upscale", files={"file": ("a.png", bytes(2 << 20))})
+    assert "send the photo itself as the body" in error_of(large, 500)
+    assert client.post("/upscale", files={"file": ("a.png", photo())}).status_code == 200
+
+
+def test_a_body_that_does_not_arrive_is_ended() -> None:
+    with serve_in_thread(tiny_service(limits=Limits(seconds=0.2)), first=18_520) as address:
+        for path in ("/upscale", "/invert?class=1", "/generate"):
+            answer = answer_on(Asked(address).opened(path, b"{}", length=100))
+            assert answer.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.2 s" in answer
+
+
+def test_as_many_photos_arrive_as_may_wait_and_pictures_are_made_meanwhile() -> None:
+    app = tiny_service(limits=Limits(queue=2))
+    with serve_in_thread(app, first=18_540) as address:
+        asked = Asked(address)
+        slow = [asked.opened("/upscale", b"x", length=100) for _ in range(2)]
+        until(lambda: app.state.batcher.held == 2)
+        answer = answer_on(asked.opened("/upscale", photo(), length=len(photo())))
+        assert answer.startswith(b"HTTP/1.1 429 ") and b"2 photos are arriving" in answer and b"retry-after" in answer
+        assert asked.post({"class": 1})[0] == 200
+        slow[0].close()
+        until(lambda: app.state.batcher.held == 1)
+        assert answer_on(asked.opened("/upscale", photo(), length=len(photo()))).startswith(b"HTTP/1.1 200 ")
+        slow[1].close()
+
+
+def test_a_full_queue_refuses_a_photo_before_it_arrives() -> None:
+    maker = HeldMaker()
+    maker.gate.clear()
+    app = tiny_service(maker, limits=Limits(queue=1))
+    with serve_in_thread(app, first=18_560) as address:
+        asked = Asked(address)
+        waiting = [asked.raw({"class": 1})]
+        until(lambda: maker.batches == [1])
+        waiting.append(asked.raw({"class": 1}))
+        until(lambda: app.state.batcher.waiting == 1)
+        assert answer_on(asked.opened("/upscale", b"x", length=100)).startswith(b"HTTP/1.1 429 ")
+        maker.gate.set()
+
+
+def test_a_stop_ends_what_does_not_arrive_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(server, "GRACE", 0.2)
+    app = tiny_service()
+    with serve_in_thread(app, first=18_580) as address:
+        slow = Asked(address).opened("/upscale", b"x", length=100)
+        until(lambda: app.state.batcher.held == 1)
+    assert answer_on(slow).startswith(b"HTTP/1.1 503 ")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_clients_send_wrong_does_not_fill_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    with serve_in_thread(tiny_service(), first=18_620) as address:
+        asked = Asked(address)
+        for sent in (b"GARBAGE\r\n\r\n", b"POST /upscale HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
+                     b"Content-Type: multipart/form-data; boundary=a\r\nConnection: close\r\n\r\n{}"):  # fmt: skip
+            with asked.connected() as opened:
+                opened.sendall(sent)
+                assert opened.recv(1 << 16).startswith(b"HTTP/1.1 4")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_token_is_asked_for_on_every_path_but_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,10 +69,18 @@ def test_what_is_wrong_with_a_task_is_not_tried_again() -> None:
 
 def test_a_batch_that_nobody_waits_for_is_cancelled() -> None:
     ray = pytest.importorskip("ray", reason="replicas need the extra serve-ray")
-    handle = Handle(TimeoutError())
+    handle, given_up = Handle(TimeoutError()), iter([False, True])
     with pytest.raises(GivenUpError):
-        ask_replicas(ray, handle, ["task"], lambda: True)
+        ask_replicas(ray, handle, ["task"], lambda: next(given_up))
     assert handle.responses[0].cancelled
+
+
+def test_what_is_given_up_is_asked_of_no_other_replica() -> None:
+    ray = pytest.importorskip("ray", reason="replicas need the extra serve-ray")
+    handle, given_up = Handle(ray.exceptions.RayActorError(), ["made"]), iter([False, True])
+    with pytest.raises(GivenUpError):
+        ask_replicas(ray, handle, ["task"], lambda: next(given_up))
+    assert handle.asked == 1
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
