@@ -20,7 +20,7 @@ from nsbgan_infer.errors import NsbError, UsageError, WorkError, missing_extra
 from nsbgan_infer.storage.reach import answers
 
 KNOCK = 5.0  # seconds for a connection
-JOIN = 8.0  # seconds more for the cluster to take a process in
+JOIN = 6.0  # seconds more for the cluster to take a process in
 TRIAL = """
 import os, sys
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
