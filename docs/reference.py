@@ -72,7 +72,7 @@ def commands_page() -> str:
         parts.append(f"`{context.command_path} {' '.join(command.collect_usage_pieces(context))}`")
         parts.append(inspect.cleandoc(command.help or ""))
         records = [p.get_help_record(context) for p in command.get_params(context) if "--help" not in p.opts]
-        rows = [f"| `{cell(names)}` | {cell(text)} |" for names, text in filter(None, records)]
+        rows = [f"| `{cell(names)}` | {cell(text)} |" for names, text in filter(None, records) if names]
         if rows:
             parts.append("\n".join(["| option | |", "|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"

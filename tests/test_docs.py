@@ -41,7 +41,7 @@ def test_the_architecture_on_the_page_keeps_the_contract(tmp_path: Path, monkeyp
     text = (DOCS / "plugins.md").read_text("utf-8")
     (tmp_path / "plain_of_the_page.py").write_text(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[1])
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(architectures, "_known", dict(architectures._known))
+    monkeypatch.setattr(architectures, "_known", architectures.all_architectures())
     plain = importlib.import_module("plain_of_the_page").Plain
     assert architectures.find_architecture("plain") is plain
     assert architectures.trained_networks()["plain"] == {"arch": "plain", "name": "plain"}

@@ -33,6 +33,8 @@ TAKES = {
 }
 MEASURES = (  # name of a figure -> what it is; the first that matches
     (r"(\w+)_pairs_psnr_y", "Y-PSNR in dB on the usual x4 pairs of {0} (`nsbgan evaluate decoder --pairs`)"),
+    (r"(\w+)_camera_psnr_y", "Y-PSNR in dB on worn {0} (`nsbgan evaluate decoder --degrade camera`)"),
+    (r"(\w+)_camera_feature_distance", "distance of EfficientNet-Lite2's features to the originals' there"),
     (r"(\w+)_psnr_y", "Y-PSNR in dB, enlarged x4 from the low band, mean over {0} (`nsbgan evaluate decoder`)"),
     (r"psnr_y", "Y-PSNR in dB, enlarged x4 from the low band (`nsbgan evaluate decoder`)"),
     (r"baseline_psnr_y", "the same of plain interpolation"),

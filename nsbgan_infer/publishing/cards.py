@@ -84,4 +84,4 @@ def card_text(
 
 def sheet_bytes(sheet: Sheet) -> bytes:
     """The sheet as a WebP file."""
-    return encode_image(sheet.image, "webp", quality=88)
+    return encode_image(sheet.image, "webp", quality=70)

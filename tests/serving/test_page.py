@@ -380,6 +380,8 @@ def test_a_photo_is_found_and_drawn_as_something_else(visit: Visit, tmp_path: Pa
     page.click("#morph")
     page.wait_for_selector("#next-film img")
     says(page, "#next-film", "From dog to the same as goldfish, in 16 frames")
+    page.click("#between")
+    says(page, "#problem-next-page", "Find a second photo")
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
