@@ -219,7 +219,7 @@ class TestCompletion:
             ("nsbgan generate --class golden-r", "plain,golden-retriever"),
             ("nsbgan classes axol", "plain,axolotl"),
             ("nsbgan plan --preset pretrained-256-1", "plain,pretrained-256-128"),
-            ("nsbgan upscale --decoder subband-w-", "plain,subband-w-fast\nplain,subband-w-sharp"),
+            ("nsbgan upscale --decoder photo", "plain,photo\nplain,photo-fast\nplain,photo-sharp"),
             ("nsbgan generate --sampler embedded-w", "plain,embedded-w-64"),
             ("nsbgan generate --sampler ./fol", "file,./fol"),
             ("nsbgan push subband-w-f", "plain,subband-w-fast"),

@@ -97,8 +97,8 @@ def test_the_photo_decoder_can_enlarge_by_three(photos: Path, l1_run: Path, tmp_
     train_decoder(settings)
     decoder = load_decoder(str(tmp_path))
     assert decoder.info.scale == 3 and decoder(torch.rand(1, 3, 8, 9)).shape == (1, 3, 24, 27)
-    with pytest.raises(CheckpointError, match="scale"):
-        make_network(tiny(photos, tmp_path, "subband-w", scale=2))
+    with pytest.raises(UsageError, match="subband-w has no setting 'scale': it has blocks, channels"):
+        tiny(photos, tmp_path, "subband-w", scale=2)
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])
