@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +12,7 @@ from nsbgan_infer.cli.groups import Group
 from nsbgan_infer.cli.options import console_options
 from nsbgan_infer.cli.output import Console, table
 from nsbgan_infer.errors import WorkError
-from nsbgan_infer.registry import KINDS, Kind
+from nsbgan_infer.registry import KINDS, Entry, Kind
 
 if TYPE_CHECKING:
     from nsbgan_infer.encoders.conformance import Check
@@ -56,7 +57,7 @@ def check_command(name: str, kind: Kind | None, console: Console) -> None:
     from nsbgan_infer.registry import kind_of
 
     kind = kind or kind_of(name)
-    checks = [*_checks(kind, name), *_called(kind, name)]
+    checks = _checks(kind, name)
     broken = [c for c in checks if not c.ok]
     value = {kind: name, "ok": not broken, "checks": [c._asdict() for c in checks]}
     console.result(value, table([("ok" if c.ok else "BROKEN", c.name, c.message) for c in checks]))
@@ -72,26 +73,24 @@ def _checks(kind: Kind, name: str) -> list[Check]:
     from nsbgan_infer.inverters.conformance import check_inverter
     from nsbgan_infer.samplers.conformance import check_sampler
 
-    if kind == "sampler":
-        return check_sampler(registry.load_part(name, kind))
     if kind == "encoder":
         return check_encoder(registry.load_encoder(name))
-    if kind == "classifier":
-        return check_classifier(registry.load_classifier(name))
-    if kind == "inverter":
-        return check_inverter(registry.load_part(name, kind))
-    return check_decoder(registry.load_part(name, "decoder"))
+    part = registry.load_classifier(name) if kind == "classifier" else registry.load_part(name, kind)
+    checks: dict[Kind, Callable[[Any], list[Check]]] = {
+        "sampler": check_sampler,
+        "decoder": check_decoder,
+        "inverter": check_inverter,
+        "classifier": check_classifier,
+    }
+    return [*checks[kind](part), *_called(part, registry.entries(kind).get(name))]
 
 
-def _called(kind: Kind, name: str) -> list[Check]:
+def _called(part: Any, entry: Entry | None) -> list[Check]:
     """Whether a plug-in says the name under which it is registered, by which recipes find it again."""
     from nsbgan_infer.encoders.conformance import Check
-    from nsbgan_infer.registry import entries, load_classifier, load_part
 
-    entry = entries(kind).get(name)
-    if kind == "encoder" or entry is None or entry.source != "plug-in":
+    if entry is None or entry.source != "plug-in":
         return []
-    part = load_classifier(name) if kind == "classifier" else load_part(name, kind)
     said = getattr(getattr(part, "info", None), "name", None)
-    told = f"`info.name` is {said!r}, registered as {name!r}" + ("" if said == name else ": recipes would not find it")
-    return [Check("name", said == name, told)]
+    told = f"`info.name` is {said!r}, registered as {entry.name!r}"
+    return [Check("name", said == entry.name, told + ("" if said == entry.name else ": recipes would not find it"))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -116,8 +116,8 @@ def _missing(cls: type[Component]) -> str:
     if said["kind"] not in KINDS:
         return f"is of the kind {said['kind']!r}: use {', '.join(KINDS)}."
     config: Any = said["Config"]
-    frozen = is_dataclass(config) and getattr(config, "__dataclass_params__").frozen  # noqa: B009 - unknown to mypy
-    if not frozen:
+    made = getattr(config, "__dataclass_params__", None)  # what the decorator was told
+    if made is None or not made.frozen:
         return "has a Config that is not a frozen dataclass."
     if not isinstance(said["tiny"], said["Config"]):
         return "has a `tiny` that is not one of its Config."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -14,11 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from lowband_set import write_lowbands
 from PIL import Image
 from tiny import tiny_sampler
 
-from nsbgan_infer.datasets import ImageSource
-from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.registry import load_decoder, load_inverter, load_sampler
 from nsbgan_infer.storage.components import load_component, save_component
 from nsbgan_infer.training.decoders.adversarial import train_adversarial
@@ -29,7 +27,6 @@ from nsbgan_infer.training.decoders.unet_presets import NETWORKS as UNETS
 from nsbgan_infer.training.decoders.unet_presets import unet_settings
 from nsbgan_infer.training.inverters.joint import joint_settings, train_joint
 from nsbgan_infer.training.inverters.regression import inverter_settings, train_inverter
-from nsbgan_infer.training.samplers.lowbands import encode_lowbands
 from nsbgan_infer.training.samplers.presets import FORMS, sampler_settings
 from nsbgan_infer.training.samplers.trainers import train_any_sampler
 
@@ -112,18 +109,10 @@ def test_unets_learn_as_on_the_cpu(arch: str, level: int, device: torch.device, 
 @pytest.fixture(scope="module")
 def bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Low bands of 40 gradients of two classes, 64 x 64."""
-    pictures = []
-    for i in range(40):
-        buffer = io.BytesIO()
-        Image.linear_gradient("L").resize((64, 64)).rotate(90 * i).convert("RGB").point(
-            lambda v, i=i: v * (i + 8) // 48
-        ).save(buffer, "PNG")
-        pictures.append(buffer.getvalue())
-    names = tuple(f"{'n02099601' if i % 2 else 'n01440764'}/{i}.png" for i in range(40))
-    source = ImageSource(names, tuple(207 if i % 2 else 0 for i in range(40)), pictures.__getitem__)
-    folder = tmp_path_factory.mktemp("bands")
-    encode_lowbands(source, folder, WaveletEncoder(2), size=256)
-    return folder
+    gradient = Image.linear_gradient("L").resize((64, 64))
+    turned = [gradient.rotate(90 * i).convert("RGB") for i in range(40)]
+    pictures = [picture.point(lambda v, i=i: v * (i + 8) // 48) for i, picture in enumerate(turned)]
+    return write_lowbands(pictures, tmp_path_factory.mktemp("bands"))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lowband_set import write_lowbands
 from PIL import Image
 from tiny import tiny_sampler
 
-from nsbgan_infer.datasets import ImageSource
-from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.storage.components import save_component
 from nsbgan_infer.training import loop as loops
 from nsbgan_infer.training.decoders.l1 import train_decoder
 from nsbgan_infer.training.decoders.presets import decoder_settings
 from nsbgan_infer.training.inverters.regression import inverter_settings, train_inverter
-from nsbgan_infer.training.samplers.lowbands import encode_lowbands
 from nsbgan_infer.training.samplers.presets import FORMS, sampler_settings
 from nsbgan_infer.training.samplers.trainers import train_any_sampler
 
@@ -35,16 +32,7 @@ def photo(seed: int, size: int = 64) -> Image.Image:
 @pytest.fixture(scope="module")
 def bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Low bands of 40 patterns of two classes."""
-    pictures = []
-    for i in range(40):
-        buffer = io.BytesIO()
-        photo(i).save(buffer, "PNG")
-        pictures.append(buffer.getvalue())
-    names = tuple(f"{'n02099601' if i % 2 else 'n01440764'}/{i}.png" for i in range(40))
-    source = ImageSource(names, tuple(207 if i % 2 else 0 for i in range(40)), pictures.__getitem__)
-    folder = tmp_path_factory.mktemp("bands")
-    encode_lowbands(source, folder, WaveletEncoder(2), size=256)
-    return folder
+    return write_lowbands([photo(i) for i in range(40)], tmp_path_factory.mktemp("bands"))
 
 
 def compare(train: Callable[[Path, dict[str, Any]], object], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

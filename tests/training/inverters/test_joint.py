@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lowband_set import write_lowbands
 from PIL import Image
 
-from nsbgan_infer.datasets import ImageSource
-from nsbgan_infer.encoders import WaveletEncoder
 from nsbgan_infer.errors import UsageError
 from nsbgan_infer.inverters.conformance import check_inverter
 from nsbgan_infer.registry import load_inverter, load_sampler
 from nsbgan_infer.storage.components import weights_sha256
 from nsbgan_infer.training.inverters.joint import JointSettings, PairDiscriminator, hinge, joint_settings, train_joint
-from nsbgan_infer.training.samplers.lowbands import encode_lowbands
 
 
 @pytest.fixture(scope="module")
 def bands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Low bands of 12 flat pictures of two classes, 32 x 32."""
-    pictures = []
-    for i in range(12):
-        buffer = io.BytesIO()
-        Image.new("RGB", (64, 64), (20 * i, 120, 250 - 20 * i)).save(buffer, "PNG")
-        pictures.append(buffer.getvalue())
-    names = tuple(f"{'n02099601' if i % 2 else 'n01440764'}/{i}.png" for i in range(12))
-    source = ImageSource(names, tuple(207 if i % 2 else 0 for i in range(12)), pictures.__getitem__)
-    folder = tmp_path_factory.mktemp("bands")
-    encode_lowbands(source, folder, WaveletEncoder(2), size=256)
-    return folder
+    return write_lowbands(
+        [Image.new("RGB", (64, 64), (20 * i, 120, 250 - 20 * i)) for i in range(12)], tmp_path_factory.mktemp("bands")
+    )
 
 
 def settings(bands: Path, out: Path) -> JointSettings:
