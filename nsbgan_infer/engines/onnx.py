@@ -219,7 +219,11 @@ def _run_openvino(file: Path, inputs: Sequence[NDArray[np.float32]]) -> NDArray[
     import openvino
 
     model = openvino.Core().read_model(file.read_bytes())
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+        "ENABLE_CPU_PINNING": "NO",
+    }
     request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
     out: NDArray[np.float32] = request.infer(list(inputs))[0].copy()
     return out

@@ -72,7 +72,7 @@ class Network:
         return {
             "INFERENCE_PRECISION_HINT": HINTS[self.dtype],
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+            **threads(),
         }
 
     def _compiled(self, tensors: list[Tensor]) -> Any:
@@ -174,6 +174,14 @@ def to_model(module: nn.Module, tensors: Sequence[Tensor], shapes: Sequence[list
     return model
 
 
+def threads() -> dict[str, str]:
+    """OpenVINO's settings for as many threads as torch has, free to run on any core.
+
+    Left to itself it ties them to the first cores, so that two processes of one thread share a core.
+    """
+    return {"INFERENCE_NUM_THREADS": str(torch.get_num_threads()), "ENABLE_CPU_PINNING": "NO"}
+
+
 def any_batch(module: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor]:
     """`module` as a function of one tensor (B, ...) with any B and the other sides of `example`, in fp32.
 
@@ -181,7 +189,7 @@ def any_batch(module: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor]:
     EfficientNet-Lite). Raises MissingExtraError where OpenVINO is not installed.
     """
     model = to_model(module, (example,), [[-1, *example.shape[1:]]])
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
+    settings = {"INFERENCE_PRECISION_HINT": "f32", **threads()}
     request = _openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
 
     def run(x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from nsbgan_infer.encoders.reduce import make_reducer
 from nsbgan_infer.engines import ENGINES, pick_engine, place, place_part, with_engine
 from nsbgan_infer.engines.baked import BakedBigGAN
 from nsbgan_infer.engines.graph import part_graph
-from nsbgan_infer.engines.openvino import Network
+from nsbgan_infer.engines.openvino import Network, threads
 from nsbgan_infer.errors import MissingExtraError, UsageError, WorkError
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.pipeline import NsbPipeline, Stage
@@ -119,6 +119,17 @@ def test_each_truncation_has_its_own_network() -> None:
 
 
 @pytest.mark.usefixtures("kept_networks")
+def test_openvino_ties_no_thread_to_a_core(private_cache: Path) -> None:
+    """Two processes of one thread each would share the first core otherwise, and take twice the time."""
+    for _ in ("compiled", "kept"):
+        decoder = tiny_decoder()
+        network = Network(decoder, part_graph(decoder), torch.float32)
+        network(torch.rand(1, 3, 16, 16))
+        (request,) = network.requests.values()
+        assert request.get_compiled_model().get_property("ENABLE_CPU_PINNING") is False
+    assert threads() == {"INFERENCE_NUM_THREADS": str(torch.get_num_threads()), "ENABLE_CPU_PINNING": "NO"}
+
+
 def test_outputs_of_openvino_are_their_own_memory() -> None:
     pipeline = with_engine(tiny_pipeline(), "openvino")
     first = pipeline([207], 1, seeds=1).tensors
