@@ -222,7 +222,7 @@ class PlainBlock(nn.Module):
         gain_0, shift_0, gain_1, shift_1 = self.norms(condition)
         h = self.conv_0(norm_relu(x, gain_0, shift_0))
         h = self.conv_1(norm_relu(h, gain_1, shift_1))
-        return torch.add(h, _enlarge(self.skip(x)) if self.up else self.skip(x))
+        return h.add_(_enlarge(self.skip(x)) if self.up else self.skip(x))
 
 
 class DeepBlock(nn.Module):
@@ -246,7 +246,7 @@ class DeepBlock(nn.Module):
         for i, conv in enumerate((self.conv_0, self.conv_1, self.conv_2, self.conv_3)):
             h = conv(norm_relu(h, *gains_and_shifts[2 * i : 2 * i + 2]))
         skip = x[:, : self.out] if self.skip is None else self.skip(x)
-        return torch.add(h, _enlarge(skip) if self.up else skip)
+        return h.add_(_enlarge(skip) if self.up else skip)
 
 
 def _enlarging(c_in: int, c_out: int) -> nn.ConvTranspose2d:
