@@ -27,7 +27,7 @@ from nsbgan_infer.samplers.span import denormalised
 from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 Form = Literal["lean", "biggan", "biggan-deep"]
-SHARPNESS = 24.0  # of the choice among stored codes: two to four of them share most of the weight
+SHARPNESS = 24.0  # two to four stored codes share most of the weight
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class LearnedConfig:
 
     `classes` are the ImageNet ids of the columns of the class embedding. A raw low band, 2^levels times the gain-free
     one, is normalised to (low + shift) / scale in [0, 1] (spec 1.7); the pixel basis uses shift 0 and scale 1.
-    `channels` and `depth` belong to the two BigGANs, `widths`, `code_dim`, `choice_dim` and `centres` to `lean`, whose
-    z_dim is code_dim + choice_dim.
+    `channels` and `depth` belong to the two BigGANs, `widths`, `code_dim`, `choice_dim`, `centres` and `sharpness` to
+    `lean`, whose z_dim is code_dim + choice_dim. The sharper the choice among its stored codes, the less a picture
+    blends several of them.
     """
 
     classes: tuple[int, ...]
@@ -53,6 +54,7 @@ class LearnedConfig:
     code_dim: int = 0
     choice_dim: int = 0
     centres: int = 0
+    sharpness: float = SHARPNESS
     shift: float = 3.0
     scale: float = 10.0
     truncation: float = 1.0
@@ -75,8 +77,8 @@ class LearnedConfig:
             raise ValueError(
                 f"z_dim must be a multiple of {len(OUTPUTS[self.resolution]) + 1} for a biggan of this size"
             )
-        if self.scale <= 0:
-            raise ValueError("scale must be above 0")
+        if self.scale <= 0 or self.sharpness <= 0:
+            raise ValueError("scale and sharpness must be above 0")
 
 
 PAPER_W = LearnedConfig(tuple(range(NUM_CLASSES)), name="learned-w-64")
@@ -104,7 +106,7 @@ class LearnedSampler(Component):
         self.embed = nn.Linear(len(c.classes), c.class_dim, bias=False)
         self.generator: LeanGenerator | ResNetGenerator
         if c.form == "lean":
-            self.prior = CodePrior(len(c.classes), c.centres, c.code_dim, c.choice_dim)
+            self.prior = CodePrior(len(c.classes), c.centres, c.code_dim, c.choice_dim, c.sharpness)
             self.generator = LeanGenerator(c.code_dim, c.class_dim, c.widths)
         else:
             deep = c.form == "biggan-deep"
@@ -225,8 +227,11 @@ class CodePrior(nn.Module):
     part times `spread` is added, and that is what truncation shrinks. Smooth in z.
     """
 
-    def __init__(self, classes: int, centres: int, code_dim: int, choice_dim: int) -> None:
+    def __init__(
+        self, classes: int, centres: int, code_dim: int, choice_dim: int, sharpness: float = SHARPNESS
+    ) -> None:
         super().__init__()
+        self.sharpness = sharpness
         self.mean = nn.Parameter(torch.zeros(classes, code_dim), requires_grad=False)
         self.spread = nn.Parameter(torch.ones(classes, code_dim), requires_grad=False)
         self.offset = nn.Parameter(torch.zeros(classes, centres, code_dim), requires_grad=False)
@@ -236,7 +241,7 @@ class CodePrior(nn.Module):
         """The codes."""
         code_dim = self.mean.shape[-1]
         direction = F.normalize(z[:, code_dim:], dim=1)
-        blend = F.normalize(torch.softmax(SHARPNESS * direction @ self.keys.t(), 1), dim=1)  # (B, centres)
+        blend = F.normalize(torch.softmax(self.sharpness * direction @ self.keys.t(), 1), dim=1)  # (B, centres)
         offset = torch.einsum("bk,bp,kpc->bc", weights, blend, self.offset)
         return weights @ self.mean + offset + (weights @ self.spread) * z[:, :code_dim]
 
@@ -244,7 +249,7 @@ class CodePrior(nn.Module):
         """A z that gives `code` (B, code_dim): its direction is that of the stored code from which the rest is the
         shortest, so that what is added lies as near as may be to what is drawn."""
         choices = self.keys * self.keys.shape[1] ** 0.5  # (centres, choice_dim), as long as drawn ones
-        blend = F.normalize(torch.softmax(SHARPNESS * self.keys @ self.keys.t(), 1), dim=1)  # (centres, centres)
+        blend = F.normalize(torch.softmax(self.sharpness * self.keys @ self.keys.t(), 1), dim=1)  # (centres, centres)
         stored = torch.einsum("bk,qp,kpc->bqc", weights, blend, self.offset)
         rest = (code[:, None] - (weights @ self.mean)[:, None] - stored) / (weights @ self.spread)[:, None]
         nearest = rest.square().sum(2).argmin(1)  # (B,)

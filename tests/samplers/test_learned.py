@@ -151,6 +151,26 @@ def test_the_prior_blends_codes_and_truncation_shrinks_the_rest() -> None:
     torch.testing.assert_close(solved.square().sum(1), torch.ones(2), atol=1e-3, rtol=1e-3)
 
 
+def test_the_sharper_the_choice_the_nearer_a_blend_is_to_one_stored_code() -> None:
+    plain, sharp = make("lean"), make("lean", sharpness=240.0)
+    prior = sharp.prior
+    assert plain.prior.sharpness == 24
+    prior.offset.data.normal_()
+    plain.prior.load_state_dict(prior.state_dict())
+    z, weights = torch.randn(64, 10), torch.eye(3)[:1].expand(64, -1)
+    z[:, :6] = 0
+    stored = prior.mean[0] + prior.offset[0]
+    near, blended = (torch.cdist(p(z, weights), stored).min(1).values.mean() for p in (prior, plain.prior))
+    assert near < 0.6 * blended
+    code = prior(z, weights)  # and a code is found again
+    torch.testing.assert_close(prior(prior.find(code, weights), weights), code, atol=1e-4, rtol=1e-4)
+
+
+def test_a_choice_without_sharpness_is_refused() -> None:
+    with pytest.raises(ValueError, match="sharpness must be above 0"):
+        make("lean", sharpness=0.0)
+
+
 def test_batch_norm_gain_is_one_plus_a_linear_map() -> None:
     norm = ConditionalNorm(3, 2).eval()
     x, condition = torch.randn(2, 3, 4, 4), torch.randn(2, 2)
