@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,8 +165,19 @@ def _images_text(report: ImagesReport) -> str:
         counts = ", ".join(
             f"{k} {v}" for k, v in values.items() if k.startswith("n_") or k in ("pairs", "within", "among")
         )
-        figures = {k: v for k, v in values.items() if isinstance(v, float)}
+        figures = {k: v for k, v in values.items() if isinstance(v, float) and not k.startswith("class ")}
         text = "  ".join(f"{v:.4g}" if k == "value" else f"{k} {v:.4g}" for k, v in figures.items())
-        rows.append((measure, text, counts))
+        rows.append((measure, text + _weakest_text(values), counts))
     against = f" against {report.real}" if report.real else ""
     return f"{report.fake}{against}\n" + table(rows, header=("measure", "value", "pictures"))
+
+
+def _weakest_text(values: Mapping[str, float | int | str]) -> str:
+    """The three classes with the smallest share, where a measure has shares by class."""
+    from nsbgan_infer.classes import find_class
+
+    shares = {k.removeprefix("class "): float(v) for k, v in values.items() if k.startswith("class ")}
+    if len(shares) < 2:
+        return ""
+    weakest = sorted(shares, key=lambda c: shares[c])[:3]
+    return "  weakest " + ", ".join(f"{find_class(int(c)).name} {shares[c]:.2f}" for c in weakest)

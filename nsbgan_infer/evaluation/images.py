@@ -7,6 +7,7 @@ largest logit, among the classes that could have been asked for. Every figure co
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,17 +69,23 @@ MEASURES = {
 
 @dataclass
 class Share:
-    """How many pictures a judge gave to their own class, the largest logit among the classes `among`."""
+    """How many pictures of each class a judge gave to it, the largest logit among the classes `among`."""
 
     among: tuple[int, ...]
-    right: int = 0
-    seen: int = 0
+    right: Counter[int | None] = field(default_factory=Counter)
+    seen: Counter[int | None] = field(default_factory=Counter)
 
     def update(self, logits: Tensor, classes: Sequence[int | None]) -> None:
         """Add logits (B, 1000) of pictures of `classes`."""
         given = logits.cpu()[:, list(self.among)].argmax(1).tolist()
-        self.right += sum(self.among[g] == c for g, c in zip(given, classes, strict=True))
-        self.seen += len(given)
+        self.right.update(c for g, c in zip(given, classes, strict=True) if self.among[g] == c)
+        self.seen.update(classes)
+
+    def result(self) -> dict[str, float]:
+        """`value`, of all pictures, and `class N` of those of each class that was seen."""
+        classes = sorted(c for c in self.seen if c is not None)
+        by_class = {f"class {c}": self.right[c] / self.seen[c] for c in classes}
+        return {"value": self.right.total() / self.seen.total(), **by_class}
 
 
 @dataclass
@@ -282,7 +289,7 @@ def value(measure: str, fake: Gathered, real: Gathered | Reference | None) -> di
     if row.needs == "share":
         share = fake.judged[row.judge].share
         assert share is not None
-        return {"value": share.right / share.seen, "among": len(share.among), **n}
+        return {**share.result(), "among": len(share.among), **n}
     if row.needs == "gallery":
         assert fake.gallery is not None and fake.gallery_classes is not None
         classes = [None if c < 0 else int(c) for c in fake.gallery_classes.features.tolist()]

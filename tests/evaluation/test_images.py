@@ -14,6 +14,7 @@ from PIL import Image
 from tiny import TinyClassifier
 from torch import Tensor, nn
 
+from nsbgan_infer.classes import find_class
 from nsbgan_infer.classifiers.base import ClassifierInfo
 from nsbgan_infer.cli.main import cli, exit_code
 from nsbgan_infer.errors import CheckpointError, ImageFileError, NsbError, UnknownNameError, UsageError
@@ -66,13 +67,14 @@ def test_a_share_is_counted_among_the_classes_that_could_have_been_asked_for() -
     logits = TinyClassifier()(p).logits  # (30, 1000)
     asked = tuple(i % 3 for i in range(30))
     of_three = made_pictures("set", asked, lambda batch: torch.split(p, batch))
-    expected = (logits[:, :3].argmax(1) == torch.tensor(asked)).float().mean()
+    right = (logits[:, :3].argmax(1) == torch.tensor(asked)).float()
     row = run(of_three, None, ["share-lite0"])["share-lite0"]
-    assert row == {"value": pytest.approx(float(expected)), "among": 3, "n_fake": 30}
+    by_class = {f"class {c}": pytest.approx(float(right[c::3].mean())) for c in range(3)}
+    assert row == {"value": pytest.approx(float(right.mean())), **by_class, "among": 3, "n_fake": 30}
     of_twelve = replace(of_three, drawn_from=tuple(range(12)))
     expected = (logits[:, :12].argmax(1) == torch.tensor(asked)).float().mean()
     row = run(of_twelve, None, ["share-lite0"])["share-lite0"]
-    assert row == {"value": pytest.approx(float(expected)), "among": 12, "n_fake": 30}
+    assert (row["value"], row["among"]) == (pytest.approx(float(expected)), 12)
 
 
 def test_a_share_needs_known_classes_and_more_than_one() -> None:
@@ -306,3 +308,20 @@ def test_kept_statistics_follow_the_files_and_not_their_number(tmp_path: Path) -
         made = statistics_of(given, "lite0", judge, keep=tmp_path / "kept", allow_small=True)
         found.append((made.digest, judge.seen - before))
     assert found[0][1] == found[2][1] == 4 and found[1] == (found[0][0], 0) and found[2][0] != found[0][0]
+
+
+def test_the_weakest_classes_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsbgan_infer.evaluation.images.load_lite0", TinyClassifier)
+    for class_id in range(200, 204):
+        write(tmp_path / "fake" / find_class(class_id).wnid, pictures(2, class_id))
+    arguments = ["--fake", str(tmp_path / "fake"), "--measures", "share-lite0", "--allow-small"]
+    assert call(*arguments, "--json") == 0
+    by_class = {k: v for k, v in json.loads(capsys.readouterr().out)["values"]["share-lite0"].items() if " " in k}
+    assert sorted(by_class) == [f"class {c}" for c in range(200, 204)]
+    assert call(*arguments) == 0
+    weakest = min(by_class, key=lambda c: by_class[c])
+    line = next(row for row in capsys.readouterr().out.splitlines() if "share-lite0" in row)
+    assert f"weakest {find_class(int(weakest.split()[1])).name} {by_class[weakest]:.2f}" in line
+    assert "class 2" not in line
