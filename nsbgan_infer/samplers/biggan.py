@@ -190,7 +190,8 @@ class Block(nn.Module):
         h = self.conv_2(norm_relu(h, gains[2], shifts[2]))
         h = self.conv_3(norm_relu(h, gains[3], shifts[3]))  # (B, out, ...)
         skip = x[:, : self.out]
-        return h.add_(F.interpolate(skip, scale_factor=2.0, mode="nearest") if self.up else skip)
+        out: Tensor = h.add_(F.interpolate(skip, scale_factor=2.0, mode="nearest") if self.up else skip)
+        return out
 
 
 class Attention(nn.Module):

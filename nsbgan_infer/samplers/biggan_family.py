@@ -222,7 +222,8 @@ class PlainBlock(nn.Module):
         gain_0, shift_0, gain_1, shift_1 = self.norms(condition)
         h = self.conv_0(norm_relu(x, gain_0, shift_0))
         h = self.conv_1(norm_relu(h, gain_1, shift_1))
-        return h.add_(_enlarge(self.skip(x)) if self.up else self.skip(x))
+        out: Tensor = h.add_(_enlarge(self.skip(x)) if self.up else self.skip(x))
+        return out
 
 
 class DeepBlock(nn.Module):

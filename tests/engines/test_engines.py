@@ -123,7 +123,9 @@ def test_openvino_ties_no_thread_to_a_core(private_cache: Path) -> None:
     """Two processes of one thread each would share the first core otherwise, and take twice the time."""
     for _ in ("compiled", "kept"):
         decoder = tiny_decoder()
-        network = Network(decoder, part_graph(decoder), torch.float32)
+        graph = part_graph(decoder)
+        assert graph is not None
+        network = Network(decoder, graph, torch.float32)
         network(torch.rand(1, 3, 16, 16))
         (request,) = network.requests.values()
         assert request.get_compiled_model().get_property("ENABLE_CPU_PINNING") is False
