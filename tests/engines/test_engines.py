@@ -118,7 +118,6 @@ def test_each_truncation_has_its_own_network() -> None:
     assert len(fast.sampler.run.networks) == 2  # type: ignore[attr-defined]
 
 
-@pytest.mark.usefixtures("kept_networks")
 def test_openvino_ties_no_thread_to_a_core(private_cache: Path) -> None:
     """Two processes of one thread each would share the first core otherwise, and take twice the time."""
     for _ in ("compiled", "kept"):
@@ -132,6 +131,7 @@ def test_openvino_ties_no_thread_to_a_core(private_cache: Path) -> None:
     assert threads() == {"INFERENCE_NUM_THREADS": str(torch.get_num_threads()), "ENABLE_CPU_PINNING": "NO"}
 
 
+@pytest.mark.usefixtures("kept_networks")
 def test_outputs_of_openvino_are_their_own_memory() -> None:
     pipeline = with_engine(tiny_pipeline(), "openvino")
     first = pipeline([207], 1, seeds=1).tensors
