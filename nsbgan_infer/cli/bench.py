@@ -12,6 +12,8 @@ from nsbgan_infer.cli.output import Console, table
 TARGETS = {
     "wheel512_over_nsb512": (">=", 6.0),
     "wheel512_over_nsb128to512": (">=", 12.0),
+    "wheel512_over_nsb512_tiny": (">=", 7.0),
+    "wheel512_over_nsb128to512_tiny": (">=", 14.0),
     "nsb512fast_over_folded512": ("<=", 1.0),
     "nsb128to512_over_folded512": ("<=", 0.45),
     "wheel256_over_biggan256": (">=", 6.0),

@@ -38,8 +38,8 @@ from nsbgan_infer.samplers.base import Sampler
 T = TypeVar("T")
 Say = Callable[[str], None]
 Step = tuple[str, Callable[[Any], Any]]  # numbered step, what it does with what came before
-DECODERS = ("subband-w-fast", "subband-w", "resnet-w")
-FAST = "subband-w-fast"
+FAST, TINY = "subband-w-fast", "subband-w-tiny"
+DECODERS = (TINY, FAST, "subband-w", "resnet-w")
 LABELS = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 CPU_ENGINES: tuple[tuple[EngineName, torch.dtype], ...] = (
     ("eager", torch.float32),
@@ -198,9 +198,12 @@ def find_ratios(timings: list[Timing]) -> dict[str, list[float]]:
     """The named ratios, one value a round. "Best engine" is the one with the least median time of that path."""
     best512 = find_best(timings, "nsb512", FAST)
     best128 = find_best(timings, "nsb128to512", FAST)
+    wheel512 = find_best(timings, "wheel512")
     pairs = {
-        "wheel512_over_nsb512": (find_best(timings, "wheel512"), best512),
-        "wheel512_over_nsb128to512": (find_best(timings, "wheel512"), best128),
+        "wheel512_over_nsb512": (wheel512, best512),
+        "wheel512_over_nsb128to512": (wheel512, best128),
+        "wheel512_over_nsb512_tiny": (wheel512, find_best(timings, "nsb512", TINY)),
+        "wheel512_over_nsb128to512_tiny": (wheel512, find_best(timings, "nsb128to512", TINY)),
         "nsb512fast_over_folded512": (best512, _same(timings, "biggan512", best512)),
         "nsb128to512_over_folded512": (best128, _same(timings, "biggan512", best128)),
         "wheel256_over_biggan256": (find_best(timings, "wheel256"), find_best(timings, "biggan256")),

@@ -22,6 +22,8 @@ COVERS = ["cli.bench", "diagnostics.bench_parts", "diagnostics.bench_photos"]
 RATIOS = {
     "wheel512_over_nsb512",
     "wheel512_over_nsb128to512",
+    "wheel512_over_nsb512_tiny",
+    "wheel512_over_nsb128to512_tiny",
     "nsb512fast_over_folded512",
     "nsb128to512_over_folded512",
     "wheel256_over_biggan256",
@@ -76,7 +78,7 @@ def test_the_report_has_every_ratio_and_row_and_adds_up() -> None:
     }
     assert {d for p, d in rows if p == "photo40x30"} == {"photo", "compact"}
     assert found["ratios"]["memory_photo_mib"] == 350
-    assert {d for p, d in rows if p == "nsb512"} == {"subband-w-fast", "subband-w", "resnet-w"}
+    assert {d for p, d in rows if p == "nsb512"} == {"subband-w-tiny", "subband-w-fast", "subband-w", "resnet-w"}
     for row in found["rows"]:
         low, high = row["quartiles_ms"]
         assert low <= row["ms"] <= high
@@ -106,10 +108,14 @@ def test_ratios_are_taken_within_a_round_and_with_the_best_engine() -> None:
         timing("nsb512", "openvino", [0.1, 0.1], "subband-w"),  # beside: no ratio takes it
         timing("nsb128to512", "eager", [0.5, 0.5], "subband-w-fast"),
         timing("nsb128to512", "openvino", [0.6, 0.6], "subband-w-fast"),
+        timing("nsb512", "openvino", [0.5, 0.5], "subband-w-tiny"),
+        timing("nsb128to512", "eager", [0.25, 0.25], "subband-w-tiny"),
     ]
     assert bench.find_ratios(timings) == {
         "wheel512_over_nsb512": [6.0, 6.0],
         "wheel512_over_nsb128to512": [12.0, 24.0],
+        "wheel512_over_nsb512_tiny": [12.0, 24.0],
+        "wheel512_over_nsb128to512_tiny": [24.0, 48.0],
         "nsb512fast_over_folded512": [0.5, 0.5],
         "nsb128to512_over_folded512": [0.5 / 9, 0.5 / 9],
         "wheel256_over_biggan256": [4.0, 4.0],
