@@ -218,12 +218,10 @@ def _run_onnxruntime(file: Path, inputs: Sequence[NDArray[np.float32]]) -> NDArr
 def _run_openvino(file: Path, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     import openvino
 
+    from nsbgan_infer.engines.openvino import threads
+
     model = openvino.Core().read_model(file.read_bytes())
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
-        "ENABLE_CPU_PINNING": "NO",
-    }
+    settings = {"INFERENCE_PRECISION_HINT": "f32", **threads()}
     request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
     out: NDArray[np.float32] = request.infer(list(inputs))[0].copy()
     return out
