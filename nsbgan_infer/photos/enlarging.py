@@ -36,7 +36,7 @@ from nsbgan_infer.storage.shipped import default_upscaler
 WINDOW = 224  # the longest side of a window, in pixels of the photo: 384 is a tenth faster and takes 200 MiB more
 QUANTUM = 16  # sides of the windows of a compiled network are multiples of this, so that few shapes occur
 
-REACH = 5  # pixels of the photo around one, between whose transparencies the enlarged one stays
+REACH = 3  # pixels of the photo around one, between whose transparencies the enlarged one stays
 LUMA = (0.299, 0.587, 0.114)  # as Pillow makes grey of colours
 
 Tell = Callable[[int, int], None]  # windows done, of how many; may raise to cancel

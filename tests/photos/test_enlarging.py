@@ -157,3 +157,16 @@ def test_a_file_or_a_pil_image_and_a_name_are_enough(tmp_path: Path) -> None:
         enlarge(picture, 5)  # type: ignore[arg-type]
     with pytest.raises(WrongTypeError, match="A photo is a path"):
         enlarge(None, "bicubic")  # type: ignore[arg-type]
+
+
+def test_a_hard_outline_gets_no_rings() -> None:
+    """One pixel of the photo beside an outline, what is empty stays empty and what is opaque stays opaque."""
+    pixels = np.zeros((24, 24, 4), np.uint8)
+    pixels[8:16, 8:16] = (0, 80, 200, 255)
+    cover = enlarge(Photo(pixels), load_decoder("photo")).pixels[..., 3]
+    inside = np.zeros(cover.shape, bool)
+    inside[36:60, 36:60] = True
+    near = np.zeros(cover.shape, bool)
+    near[28:68, 28:68] = True
+    assert (cover[inside] == 255).all() and (cover[~near] == 0).all()
+    assert (cover[near & ~inside] > 0).any()
