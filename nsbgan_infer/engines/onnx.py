@@ -24,6 +24,7 @@ from nsbgan_infer.decoders.anchor import moves
 from nsbgan_infer.decoders.base import DecoderInfo
 from nsbgan_infer.encoders import encoder_config
 from nsbgan_infer.engines.graph import part_graph
+from nsbgan_infer.engines.openvino import threads
 from nsbgan_infer.errors import WorkError, missing_extra
 from nsbgan_infer.latents import draw_latents
 from nsbgan_infer.pipeline import NsbPipeline
@@ -217,8 +218,6 @@ def _run_onnxruntime(file: Path, inputs: Sequence[NDArray[np.float32]]) -> NDArr
 
 def _run_openvino(file: Path, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     import openvino
-
-    from nsbgan_infer.engines.openvino import threads
 
     model = openvino.Core().read_model(file.read_bytes())
     settings = {"INFERENCE_PRECISION_HINT": "f32", **threads()}
