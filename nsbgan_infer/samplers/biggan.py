@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nsbgan_infer.latents import Latents, check_truncation
 from nsbgan_infer.samplers.base import SamplerInfo, graph_of
+from nsbgan_infer.samplers.strips import by_strips
 from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 CACHED_TRUNCATIONS = 64
@@ -152,12 +153,19 @@ class BigGANDeep(Component):
         gains, shifts, last = self._norms(condition, statistics)
         x = self.gen_z(condition).view(-1, 16 * ch, 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
+        end = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
             if index == self.config.attention_position:
                 x = self.attention(x)
-            x = block(x, gains[4 * index : 4 * index + 4], shifts[4 * index : 4 * index + 4])
-        x = norm_relu(x, *self.final_norm(last))
-        return torch.tanh(self.to_rgb(x)) * 0.5 + 0.5  # (B, 3, R, R)
+            if index < end:
+                x = block(x, gains[4 * index : 4 * index + 4], shifts[4 * index : 4 * index + 4])
+
+        def colours(rows: Tensor) -> Tensor:
+            wide = self.blocks[end](rows, gains[-4:], shifts[-4:])  # (B, ch, 2H, 2W), larger than all before it
+            rgb: Tensor = self.to_rgb(norm_relu(wide, *self.final_norm(last)))
+            return rgb
+
+        return torch.tanh(by_strips(colours, x, times=2, reach=2)) * 0.5 + 0.5  # (B, 3, R, R)
 
     def _norms(self, condition: Tensor, statistics: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Each conditional norm (x - m) r (1 + S c) + O c as x gain + shift, both (B, C_i, 1, 1); the final norm's."""

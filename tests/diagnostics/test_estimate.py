@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,32 @@ def test_multiply_adds_of_biggan_are_those_of_its_layer_list(preset: str, expect
     side = int(preset.rpartition("-")[2])
     assert plan.steps[0].shape == (1, 3, side, side)
     assert plan.download > 200e6 and "DeepMind" in plan.parts[0].licence
+
+
+def written_plans() -> list[tuple[str, str | None, float, int]]:
+    """Preset, decoder, G multiply-adds and MB of each row of the table of work in docs/numbers.md."""
+    text = (Path(__file__).parents[2] / "docs" / "numbers.md").read_text("utf-8")
+    rows, preset = [], ""
+    for line in text.partition("## Work")[2].partition("\n## ")[0].splitlines():
+        cells = [c.strip() for c in line.split("|")]
+        if len(cells) == 8 and cells[5].endswith(" MB"):
+            decoder = re.search(r"--decoder ([\w-]+)", cells[1])
+            preset = preset if decoder else cells[1].strip("`")
+            rows.append((preset, decoder and decoder[1], float(cells[4]), int(cells[5].removesuffix(" MB"))))
+    return rows
+
+
+@pytest.mark.parametrize(("preset", "decoder", "work", "memory"), written_plans())
+def test_the_written_table_of_work_is_what_plan_says(
+    preset: str, decoder: str | None, work: float, memory: int
+) -> None:
+    plan = plan_pipeline(outline_pipeline(preset, decoder=decoder))
+    assert plan.multiply_adds / 1e9 == pytest.approx(work, abs=0.051)
+    assert plan.memory / 1e6 == pytest.approx(memory, rel=0.02)
+
+
+def test_the_table_of_work_is_found() -> None:
+    assert len(written_plans()) == 6
 
 
 def test_multiply_adds_of_a_decoder_are_those_of_its_convolutions() -> None:

@@ -19,6 +19,7 @@ from nsbgan_infer.errors import UsageError
 from nsbgan_infer.latents import Latents
 from nsbgan_infer.samplers.biggan import BigGANConfig, BigGANDeep, statistics_row, with_hf_compat
 from nsbgan_infer.samplers.biggan_checkpoint import effective_weight, fold, upsampling_weight, wheel_shapes
+from nsbgan_infer.samplers.strips import ROWS
 from nsbgan_infer.storage.components import load_component, save_component
 
 TRUNCATIONS = (0.2, 0.405, 0.5, 1.0)
@@ -191,6 +192,20 @@ def test_gradients_reach_the_latents() -> None:
         ours(given_latents)  # what it remembers must serve outside of inference mode too
     ours(replace(given_latents, z=z)).sum().backward()
     assert z.grad is not None and z.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("resolution", [128, 256, 512])
+def test_the_last_block_never_exists_whole(resolution: int) -> None:
+    _, ours = pair(resolution)
+    heights: list[int] = []
+    watch = ours.blocks[-1].register_forward_hook(lambda _m, _i, out: heights.append(out.shape[2]))
+    whole = ours(latents(1, 0.5)).detach()  # with gradients
+    with torch.no_grad():
+        strips = ours(latents(1, 0.5))
+    watch.remove()
+    assert heights[0] == resolution and max(heights[1:]) <= 2 * (ROWS + 4)
+    torch.testing.assert_close(strips, whole, rtol=0, atol=1e-5)
+    assert whole.std() > 0.01
 
 
 def test_info() -> None:
