@@ -25,6 +25,7 @@ from nsbgan_infer.samplers.strips import by_strips
 from nsbgan_infer.storage.architectures import Component, Graph, architecture
 
 CACHED_TRUNCATIONS = 64
+QUERIES = 512  # of attention at a time: all 4,096 have 4 million weights, which exist twice
 
 # (up-sample, input width, output width) of each block; widths times `channel_width` are channels
 Layer = tuple[bool, int, int]
@@ -103,6 +104,7 @@ class BigGANDeep(Component):
 
     kind = "sampler"
     arch = "biggan-deep"
+    kernel_order = torch.channels_last
     Config = BigGANConfig
     tiny = BigGANConfig(resolution=128, channel_width=8)
     sentence = "BigGAN-deep, with its batch norms folded for a fixed truncation."
@@ -120,7 +122,6 @@ class BigGANDeep(Component):
         self.attention = Attention(config.layers[config.attention_position][1] * ch)
         self.final_norm = Affine(ch)
         self.to_rgb = nn.Conv2d(ch, 3, 3, padding=1)
-        self.register_load_state_dict_post_hook(_channels_last)  # type: ignore[no-untyped-call]
 
     @property
     def info(self) -> SamplerInfo:
@@ -218,7 +219,9 @@ class Attention(nn.Module):
         query, rest = torch.tensor_split(self.qkv(x), (channels // 8,), dim=1)
         key, value = torch.tensor_split(F.max_pool2d(rest, 2), (channels // 8,), dim=1)
         q, k, v = (t.flatten(2).transpose(1, 2).unsqueeze(1) for t in (query, key, value))  # (B, 1, pixels, C/8 or C/2)
-        mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0)  # (B, 1, H W, C/2)
+        mixed = by_strips(
+            lambda some: F.scaled_dot_product_attention(some, k, v, scale=1.0), q, times=1, reach=0, rows=QUERIES
+        )  # (B, 1, H W, C/2)
         mixed = mixed.transpose(2, 3).reshape(batch, channels // 2, height, width)
         return torch.add(x, self.out(mixed))
 
@@ -293,11 +296,6 @@ def statistics_row(truncation: float, rows: int, *, hf_compat: bool = False) -> 
 def norm_relu(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
     """max(0, x gain + shift)."""
     return torch.addcmul(shift, x, gain).relu_()
-
-
-def _channels_last(module: nn.Module, _: object) -> None:
-    """Files hold plain contiguous kernels; convolutions want them in the order of their input."""
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def with_hf_compat(sampler: BigGANDeep, hf_compat: bool = True) -> BigGANDeep:

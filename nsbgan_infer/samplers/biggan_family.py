@@ -122,6 +122,7 @@ class BigGANFamily(Component):
 
     kind = "sampler"
     arch = "biggan-family"
+    kernel_order = torch.channels_last
     Config = BigGANFamilyConfig
     tiny = BigGANFamilyConfig((8,) * 6, enlarging=(0, 1, 2, 3, 4), attention=(3,), z_dim=12)
     sentence = "BigGAN as other programs train it, converted, with its norms folded."
@@ -141,7 +142,6 @@ class BigGANFamily(Component):
         self.register_buffer("final_gain", torch.ones(c.widths[-1]))
         self.register_buffer("final_shift", torch.zeros(c.widths[-1]))
         self.to_rgb = nn.Conv2d(c.widths[-1], 3, 3, padding=1)
-        self.register_load_state_dict_post_hook(_channels_last)  # type: ignore[no-untyped-call]
 
     @property
     def info(self) -> SamplerInfo:
@@ -257,7 +257,3 @@ def _enlarging(c_in: int, c_out: int) -> nn.ConvTranspose2d:
 
 def _enlarge(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
-
-
-def _channels_last(module: nn.Module, _: object) -> None:
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

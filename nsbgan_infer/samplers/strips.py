@@ -1,4 +1,4 @@
-"""The last layers of a network by strips of rows: what is largest in them never exists whole."""
+"""Layers of a network by strips of rows: what is largest in them never exists whole."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-ROWS = 32  # of the input at a time; more take more memory, fewer compute more rows twice
+ROWS = 32  # of pictures; more take more memory, fewer compute more rows twice
 
 
-def by_strips(layers: Callable[[Tensor], Tensor], x: Tensor, *, times: int, reach: int) -> Tensor:
+def by_strips(layers: Callable[[Tensor], Tensor], x: Tensor, *, times: int, reach: int, rows: int = ROWS) -> Tensor:
     """`layers(x)`, x (B, C, H, W) -> (B, C', times H, times W). What a row becomes depends on `reach` rows around it.
 
-    Each strip is computed with so many rows more on both sides, whose results are left out. With gradients, on other
+    Strips of `rows` are computed with so many more on both sides, whose results are left out. With gradients, on other
     devices than the CPU and while a graph is recorded all rows are computed at once.
     """
     height = x.shape[2]
-    if height <= ROWS or not _worth_it(x):
+    if height <= rows or not _worth_it(x):
         return layers(x)
     done = []
-    for top in range(0, height, ROWS):
-        bottom = min(top + ROWS, height)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
         above, below = max(0, top - reach), min(height, bottom + reach)
         strip = layers(x[:, :, above:below])
         done.append(strip[:, :, (top - above) * times : (bottom - above) * times])

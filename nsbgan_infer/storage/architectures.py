@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from nsbgan_infer.errors import WorkError, unknown_name
@@ -48,6 +49,11 @@ class Trained:
     """What the adversarial stage makes of it, where it has one."""
 
 
+def _order_kernels(component: Any, _: object) -> None:
+    """Files hold plain contiguous kernels; convolutions want them in the order of their input."""
+    component.to(memory_format=component.kernel_order)
+
+
 class Component(nn.Module):
     """A network with a frozen dataclass as its configuration.
 
@@ -69,11 +75,15 @@ class Component(nn.Module):
     """Names of the registry whose weights do not ship -> the configuration that these have: a plan needs no weights."""
     trained: ClassVar[tuple[Trained, ...]] = ()
     """Of a decoder: the networks that can be trained."""
+    kernel_order: ClassVar[torch.memory_format] = torch.contiguous_format
+    """How kernels lie in memory once a state is loaded."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
         self.weights_file: Path | None = None  # set by load_component
+        if self.kernel_order is not torch.contiguous_format:
+            self.register_load_state_dict_post_hook(_order_kernels)  # type: ignore[no-untyped-call]
 
     def caveat(self) -> str:
         """What whoever uses these weights should know first, in a sentence; empty where there is nothing."""

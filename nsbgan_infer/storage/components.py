@@ -158,7 +158,8 @@ def load_component(path: Path, *, kind: str | None = None, name: str | None = No
     """
     component = outline_component(path, kind=kind, name=name)
     assert component.weights_file is not None
-    component.load_state_dict(read_tensors(component.weights_file), strict=True, assign=True)
+    tensors = read_tensors(component.weights_file, order=component.kernel_order)
+    component.load_state_dict(tensors, strict=True, assign=True)
     return component.float().eval().requires_grad_(False)
 
 
@@ -244,19 +245,25 @@ def check_tensors(header: Mapping[str, Any], wanted: Mapping[str, Tensor], *, la
         )
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, floating-point ones as fp32.
+def read_tensors(file: Path, *, order: torch.memory_format = torch.contiguous_format) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, floating-point ones as fp32, those of four dimensions in `order`.
 
-    Large ones in fp32 are mapped from the file, each by itself: one that a network puts into another order gives its
-    pages back, where the library's single map of the file would keep them.
+    Large ones in fp32 are mapped from the file, each by itself: one that is put into another order gives its pages back
+    at once, where the library's single map of the file would keep them.
     """
     header = read_header(file)
     try:
         with safe_open(file, framework="pt") as f:
-            tensors = {k: f.get_tensor(k) if (own := _map(file, header[k])) is None else own for k in f.keys()}  # noqa: SIM118
+            tensors = {k: _read(f, file, k, header[k], order) for k in f.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is damaged ({error}): fetch or save it again.") from error
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def _read(opened: Any, file: Path, name: str, entry: Mapping[str, Any], order: torch.memory_format) -> Tensor:
+    mapped = _map(file, entry)
+    tensor: Tensor = opened.get_tensor(name) if mapped is None else mapped
+    return tensor.to(memory_format=order) if tensor.ndim == 4 else tensor
 
 
 def _map(file: Path, entry: Mapping[str, Any]) -> Tensor | None:

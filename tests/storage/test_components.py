@@ -284,3 +284,14 @@ def test_large_tensors_lie_in_the_file_and_writing_to_one_leaves_it(tmp_path: Pa
     assert all(torch.equal(tensors[name], value.float()) for name, value in given.items())
     tensors["large"].zero_()
     assert file.read_bytes() == before and torch.equal(read_tensors(file)["large"], given["large"])
+
+
+def test_kernels_are_read_in_the_order_of_eager_torch_and_not_copied_again(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    given = {"three": torch.rand(40, 30, 3, 3), "one": torch.rand(40, 30, 1, 1), "flat": torch.rand(600, 500)}
+    save_file(given, file)
+    tensors = read_tensors(file, order=torch.channels_last)
+    assert all(torch.equal(tensors[name], value) for name, value in given.items())
+    for name in ("three", "one"):
+        assert tensors[name].to(memory_format=torch.channels_last).data_ptr() == tensors[name].data_ptr()
+        assert tensors[name].stride() != given[name].stride()
