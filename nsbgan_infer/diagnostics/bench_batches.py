@@ -8,6 +8,8 @@ instructions for bf16), measured in the same run.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -185,7 +187,8 @@ def grow(
 
 def peak_since(device: torch.device) -> tuple[Callable[[], None], Callable[[], float | None]]:
     """What begins a peak of memory anew, and what reads it in MiB: torch's tensors on a GPU, on a CPU the whole
-    process. Where the system cannot begin it anew, a CPU's is that of the process so far."""
+    process, after handing back what earlier work left in its heap. Where the system can do neither, a CPU's is that of
+    the process so far."""
     if device.type == "cuda":
         return (
             lambda: torch.cuda.reset_peak_memory_stats(device),
@@ -195,6 +198,9 @@ def peak_since(device: torch.device) -> tuple[Callable[[], None], Callable[[], f
         return lambda: None, lambda: None
 
     def begin() -> None:
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # no glibc: musl, macOS, Windows
+            ctypes.CDLL(None).malloc_trim(0)
         with contextlib.suppress(OSError):
             RESET.write_text("5")
 
