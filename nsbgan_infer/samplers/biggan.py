@@ -161,9 +161,11 @@ class BigGANDeep(Component):
             if index < end:
                 x = block(x, gains[4 * index : 4 * index + 4], shifts[4 * index : 4 * index + 4])
 
+        gain, shift = self.final_norm(last)
+
         def colours(rows: Tensor) -> Tensor:
             wide = self.blocks[end](rows, gains[-4:], shifts[-4:])  # (B, ch, 2H, 2W), larger than all before it
-            rgb: Tensor = self.to_rgb(norm_relu(wide, *self.final_norm(last)))
+            rgb: Tensor = self.to_rgb(norm_relu(wide, gain, shift))
             return rgb
 
         return torch.tanh(by_strips(colours, x, times=2, reach=2)) * 0.5 + 0.5  # (B, 3, R, R)
